@@ -1,0 +1,186 @@
+"""Every setting of the engine, once: this model is the TOML, the flags and the provenance.
+
+Lengths are in micrometres, so that a setting means the same on every scanner.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path  # noqa: TC003 - pydantic needs the type at run time
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from nucliseg_qp.errors import UsageError
+
+__all__ = [
+    "ClassSettings",
+    "KeypointSettings",
+    "MaskSettings",
+    "OutputSettings",
+    "Settings",
+    "StainSettings",
+    "TileSettings",
+    "TissueSettings",
+    "load_settings",
+]
+
+Vector = tuple[float, float, float]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TissueSettings(_Frozen):
+    """Where on the slide to look."""
+
+    find: bool = True
+    """Skip glass; off analyses every pixel."""
+    resolution_um: Positive = 8.0
+    """Pixel size in um at which tissue is told from glass."""
+    min_area_um2: Annotated[float, Field(ge=0)] = 2000.0
+    """Specks of tissue smaller than this are dust."""
+    margin_um: Annotated[float, Field(ge=0)] = 24.0
+    """Rim kept around tissue, so that no nucleus at its border is lost."""
+
+
+class TileSettings(_Frozen):
+    """How the slide is cut; the nuclei found do not depend on it."""
+
+    size_px: Annotated[int, Field(ge=64, le=8192)] = 1024
+    """Side of a tile's core in pixels of the resolution at which outlines are made."""
+    origin_x_px: int = 0
+    """Shift of the tile grid to the right, in pixels of the full-resolution image."""
+    origin_y_px: int = 0
+    """Shift of the tile grid downwards, in the same pixels."""
+
+
+class KeypointSettings(_Frozen):
+    """How nucleus centres are found."""
+
+    model: str | None = None
+    """Name of a shipped model or path of a .safetensors file; none takes the default."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Lowest score of a nucleus; none takes the model's own."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps; what is asked for and missing is an error."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the network; auto takes the fastest of equal quality."""
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Windows handed to the device at once."""
+
+
+class MaskSettings(_Frozen):
+    """How far each nucleus reaches: the seeded watershed."""
+
+    mpp: Positive = 0.25
+    """Pixel size in um of the outlines; finer slides are reduced by a whole factor to it."""
+    smooth_um: Annotated[float, Field(ge=0)] = 0.35
+    """Standard deviation of the Gaussian that quiets chromatin texture."""
+    seed_radius_um: Positive = 0.9
+    """Radius of the disc around a keypoint that surely belongs to the nucleus."""
+    reach_um: Positive = 9.0
+    """No part of a nucleus is farther than this from its keypoint."""
+    open_um: Annotated[float, Field(ge=0)] = 0.5
+    """Radius of the opening that removes bridges and specks from the foreground."""
+    grow_um: Annotated[float, Field(ge=0)] = 0.4
+    """Radius of the dilation that makes the ambiguous zone around the foreground."""
+    otsu_offset: float = 0.0
+    """Added to Otsu's threshold (0 to 255); higher includes paler nuclei."""
+    local_contrast: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Where between a nucleus's own darkness (0) and the background (1) its border lies."""
+    min_area_um2: Annotated[float, Field(ge=0)] = 6.0
+    """Smaller outlines are replaced by a disc of ``fallback_radius_um``."""
+    max_area_um2: Positive = 400.0
+    """Larger outlines are cut back towards their keypoint."""
+    fallback_radius_um: Positive = 2.0
+    """Radius of the disc given to a nucleus whose border cannot be seen."""
+
+
+class StainSettings(_Frozen):
+    """Stain vectors and background for optical densities; QuPath's defaults for H-DAB."""
+
+    hematoxylin: Vector = (0.65111, 0.70119, 0.29049)
+    """Red, green and blue part of haematoxylin's optical density."""
+    dab: Vector = (0.26917, 0.56824, 0.77759)
+    """Red, green and blue part of DAB's optical density."""
+    background: Vector = (255.0, 255.0, 255.0)
+    """Red, green and blue of empty glass, 0 to 255."""
+
+    @field_validator("background")
+    @classmethod
+    def _bright(cls, value: Vector) -> Vector:
+        if not all(1 <= channel <= 255 for channel in value):
+            raise ValueError("a background channel lies between 1 and 255")
+        return value
+
+
+class ClassSettings(_Frozen):
+    """Which class a nucleus gets."""
+
+    palette: str = "dab"
+    """Name of a shipped palette or path of a TOML file with one's own classes."""
+
+
+class OutputSettings(_Frozen):
+    """What is written."""
+
+    preview_px: Annotated[int, Field(ge=256, le=8192)] = 2000
+    """Longest side of the preview picture."""
+    shard: Annotated[int, Field(ge=1)] | None = None
+    """Nuclei in one GeoJSON file; none writes one file however many there are."""
+
+
+class Settings(_Frozen):
+    """All settings of a run."""
+
+    tissue: TissueSettings = TissueSettings()
+    tiles: TileSettings = TileSettings()
+    keypoints: KeypointSettings = KeypointSettings()
+    masks: MaskSettings = MaskSettings()
+    stains: StainSettings = StainSettings()
+    classes: ClassSettings = ClassSettings()
+    output: OutputSettings = OutputSettings()
+
+
+def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
+    """Merge a TOML file and overrides over the defaults.
+
+    Parameters
+    ----------
+    path : Path, optional
+        TOML with the tables ``[tissue]``, ``[tiles]``, ``[keypoints]``, ``[masks]``,
+        ``[stains]``, ``[classes]`` and ``[output]``.
+    overrides : dict, optional
+        ``{"masks": {"reach_um": 8.0}}`` and the like; wins over the file.
+
+    Raises
+    ------
+    UsageError
+        When the file cannot be read or a setting is unknown or out of range; the message names it.
+    """
+    merged = _read_toml(path) if path is not None else {}
+    for section, values in (overrides or {}).items():
+        merged[section] = {**merged.get(section, {}), **values}
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"setting {name} = {first.get('input')!r}: {first['msg']}",
+            "See the settings reference or `nucliseg-qp settings`.",
+        ) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"settings file {path} cannot be read ({error.strerror})", "Check --config."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"settings file {path} is not TOML: {error}", "Mend it.") from None

@@ -1,0 +1,114 @@
+"""The only place that names a file this package writes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nucliseg_qp.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["OutputFolder", "image_stem", "make_folder", "whole_file"]
+
+_SUFFIXES = (".ome.tiff", ".ome.tif", ".geojson.gz", ".tar.gz")
+
+
+def image_stem(path: Path | str) -> str:
+    """Give the name of an image without its (double) suffix: ``a.ome.tif`` becomes ``a``."""
+    name = Path(path).name
+    for suffix in _SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return Path(name).stem
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """Where ``detect`` puts its files.
+
+    Parameters
+    ----------
+    root : Path
+        The folder given with ``-o``.
+    """
+
+    root: Path
+
+    def nuclei(self, stem: str) -> Path:
+        """Detections of one image as gzipped GeoJSON."""
+        return self.root / "nuclei" / f"{stem}.geojson.gz"
+
+    def shard(self, stem: str, number: int) -> Path:
+        """One of several parts of a large image's detections, counted from 1."""
+        return self.root / "nuclei" / f"{stem}.{number:03d}.geojson.gz"
+
+    def table(self, stem: str) -> Path:
+        """Measurements of one image, a row a nucleus."""
+        return self.root / "tables" / f"{stem}.parquet"
+
+    def preview(self, stem: str) -> Path:
+        """Picture of one image with the outlines in class colours."""
+        return self.root / "previews" / f"{stem}.jpg"
+
+    @property
+    def summary(self) -> Path:
+        """A row an image: counts and scores."""
+        return self.root / "summary.csv"
+
+    @property
+    def run(self) -> Path:
+        """Everything needed to repeat the run."""
+        return self.root / "run.json"
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder that can be written to.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be created or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    return path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Write a file that appears under its name only when it is complete.
+
+    The block writes to the path it is given, a temporary neighbour; on success that one takes the
+    final name in one step, on any error it is removed and what stood there before stays.
+
+    Raises
+    ------
+    OutputError
+        When the folder is read-only, the disk is full or the like.
+    """
+    make_folder(path.parent)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    reason = error.strerror or str(error)
+    return OutputError(
+        f"{path} cannot be written ({reason})", "Choose another place with -o or free the disk."
+    )
