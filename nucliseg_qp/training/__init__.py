@@ -1,0 +1,1 @@
+"""Training of the keypoint network and the synthetic images it learns from."""

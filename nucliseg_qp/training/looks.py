@@ -1,0 +1,195 @@
+"""What a synthetic field looks like: stains, nuclei, background, camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Range = tuple[float, float]
+Triple = tuple[float, float, float]
+
+# QuPath's default H-DAB vectors; the truth of each look varies around them.
+QUPATH_HAEMATOXYLIN: Triple = (0.651, 0.701, 0.290)
+QUPATH_DAB: Triple = (0.269, 0.568, 0.778)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Parameters of one staining, tissue and camera.
+
+    Parameters
+    ----------
+    haematoxylin, dab
+        Optical density vectors (R, G, B), normalised when used.
+    white
+        Intensity of empty glass (R, G, B), 0 to 255.
+    flare
+        Share of the white light that reaches the camera through any stain.
+    density_per_mm2
+        Nuclei per square millimetre of tissue, before crowding thins them.
+    clustering
+        0 even density, 1 dense nests beside nearly empty stroma.
+    positive_fraction
+        Share of nuclei with DAB.
+    grade_mix
+        Relative shares of 1+, 2+, 3+ among the positive ones.
+    shape_mix
+        Relative shares of epithelial, large tumour, lymphoid, spindle nuclei.
+    size_factor
+        Scale of all nuclear diameters.
+    overlap
+        0 nuclei never touch, 0.5 centres as near as half the sum of the radii.
+    haematoxylin_od
+        Range of the mean haematoxylin density of a nucleus.
+    negative_dab_od, dab_od
+        Range of the mean DAB density of negative, and of 1+, 2+, 3+ nuclei.
+    irregularity, chromatin, rim
+        Amplitudes of outline wobble, chromatin texture, dark nuclear membrane.
+    vesicular, nucleoli
+        Share of nuclei with a pale centre, and with visible nucleoli.
+    out_of_focus
+        Share of nuclei with a soft edge.
+    cytoplasm_od, cytoplasm_dab_od, stroma_od, stroma_dab_od
+        Mean density of haematoxylin and DAB around nuclei and between them.
+    texture, web
+        Contrast of stroma fibres; share of vacuolated, web-like stroma.
+    glands_per_mm2
+        Round lumina lined by a palisade of nuclei.
+    holes
+        Share of the tissue area torn open to glass.
+    red_cells_per_mm2, debris_per_mm2
+        Red cells (in clusters) and dark specks that are no nuclei.
+    folds
+        Chance of a dark fold per 0.1 square millimetre.
+    blur_um, sharpen, noise, jpeg_quality, uneven_light
+        Optics and camera: Gaussian sigma, unsharp gain, sigma in grey levels,
+        JPEG quality (0 = none), relative fall of light across a field.
+    """
+
+    haematoxylin: Triple = QUPATH_HAEMATOXYLIN
+    dab: Triple = QUPATH_DAB
+    white: Triple = (243.0, 243.0, 243.0)
+    flare: float = 0.012
+    density_per_mm2: float = 4500.0
+    clustering: float = 0.4
+    positive_fraction: float = 0.3
+    grade_mix: Triple = (0.3, 0.3, 0.4)
+    shape_mix: tuple[float, float, float, float] = (0.6, 0.1, 0.15, 0.15)
+    size_factor: float = 1.0
+    overlap: float = 0.12
+    haematoxylin_od: Range = (0.28, 0.5)
+    negative_dab_od: Range = (0.0, 0.05)
+    dab_od: tuple[Range, Range, Range] = ((0.26, 0.38), (0.43, 0.58), (0.65, 1.1))
+    irregularity: float = 0.1
+    chromatin: float = 0.22
+    rim: float = 0.25
+    vesicular: float = 0.3
+    nucleoli: float = 0.35
+    out_of_focus: float = 0.08
+    cytoplasm_od: float = 0.05
+    cytoplasm_dab_od: float = 0.01
+    stroma_od: float = 0.045
+    stroma_dab_od: float = 0.008
+    texture: float = 0.5
+    web: float = 0.2
+    glands_per_mm2: float = 0.0
+    holes: float = 0.02
+    red_cells_per_mm2: float = 60.0
+    debris_per_mm2: float = 4.0
+    folds: float = 0.0
+    blur_um: float = 0.25
+    sharpen: float = 0.2
+    noise: float = 1.5
+    jpeg_quality: int = 90
+    uneven_light: float = 0.02
+
+
+def plain_look() -> Look:
+    """Return a standard, unambiguous staining for demonstrations and tests."""
+    return Look()
+
+
+def random_look(rng: np.random.Generator) -> Look:
+    """Return one of very different looks, for training.
+
+    Parameters
+    ----------
+    rng
+        Source of all randomness; equal states give equal looks.
+    """
+    crowded = rng.random() < 0.3
+    pale = rng.random() < 0.35
+    saturated = rng.random() < 0.4
+    low = float(rng.uniform(0.08, 0.2) if pale else rng.uniform(0.18, 0.4))
+    top = float(rng.uniform(0.9, 1.9) if saturated else rng.uniform(0.55, 1.1))
+    return Look(
+        haematoxylin=_turned(rng, QUPATH_HAEMATOXYLIN, 0.07),
+        dab=_turned(rng, QUPATH_DAB, 0.045),
+        white=_white(rng),
+        flare=float(rng.uniform(0.003, 0.03)),
+        density_per_mm2=float(rng.uniform(5000, 11000) if crowded else rng.uniform(300, 6000)),
+        clustering=float(rng.uniform(0, 1)),
+        positive_fraction=_positive_fraction(rng),
+        grade_mix=_simplex3(rng),
+        shape_mix=_shape_mix(rng),
+        size_factor=float(rng.uniform(0.8, 1.3)),
+        overlap=float(rng.uniform(0.1, 0.45) if crowded else rng.uniform(0, 0.3)),
+        haematoxylin_od=(low, low * float(rng.uniform(1.3, 2.5))),
+        negative_dab_od=(0.0, float(rng.uniform(0.01, 0.09))),
+        dab_od=((0.13, 0.38), (0.38, 0.6), (0.6, top)),
+        irregularity=float(rng.uniform(0.03, 0.14)),
+        chromatin=float(rng.uniform(0.08, 0.45)),
+        rim=float(rng.uniform(0, 0.7)),
+        vesicular=float(rng.beta(0.7, 1.0)),
+        nucleoli=float(rng.uniform(0, 0.9)),
+        out_of_focus=float(rng.beta(1, 4)),
+        cytoplasm_od=float(rng.gamma(2, 0.03)),
+        cytoplasm_dab_od=float(rng.gamma(1, 0.03)),
+        stroma_od=float(rng.gamma(2, 0.025)),
+        stroma_dab_od=float(rng.gamma(1, 0.015)),
+        texture=float(rng.uniform(0.1, 1.0)),
+        web=float(rng.beta(0.6, 1.0)),
+        glands_per_mm2=float(rng.uniform(5, 30)) if rng.random() < 0.25 else 0.0,
+        holes=float(rng.beta(0.5, 6)),
+        red_cells_per_mm2=float(rng.uniform(200, 4000)) if rng.random() < 0.3 else 20.0,
+        debris_per_mm2=float(rng.gamma(1, 15)),
+        folds=0.15 if rng.random() < 0.1 else 0.0,
+        blur_um=float(rng.uniform(0.05, 0.55)),
+        sharpen=float(rng.uniform(0, 0.9)) if rng.random() < 0.5 else 0.0,
+        noise=float(rng.uniform(0.3, 5.0)),
+        jpeg_quality=int(rng.integers(45, 97)) if rng.random() < 0.85 else 0,
+        uneven_light=float(rng.uniform(0, 0.12)),
+    )
+
+
+def _turned(rng: np.random.Generator, vector: Triple, spread: float) -> Triple:
+    red, green, blue = (max(0.03, v + float(rng.normal(0, spread))) for v in vector)
+    return red, green, blue
+
+
+def _white(rng: np.random.Generator) -> Triple:
+    level = float(rng.uniform(195, 253))
+    red, green, blue = (min(255.0, level + float(rng.normal(0, 5))) for _ in range(3))
+    return red, green, blue
+
+
+def _positive_fraction(rng: np.random.Generator) -> float:
+    kind = rng.random()
+    if kind < 0.15:
+        return float(rng.uniform(0, 0.04))
+    if kind < 0.3:
+        return float(rng.uniform(0.8, 1.0))
+    return float(rng.uniform(0.05, 0.8))
+
+
+def _simplex3(rng: np.random.Generator) -> Triple:
+    first, second, third = (float(v) for v in rng.dirichlet((0.8, 0.8, 1.2)))
+    return first, second, third
+
+
+def _shape_mix(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    shares = rng.dirichlet((1.2, 0.7, 0.6, 0.6))
+    return float(shares[0]), float(shares[1]), float(shares[2]), float(shares[3])
