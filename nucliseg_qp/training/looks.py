@@ -46,6 +46,8 @@ class Look:
         Range of the mean haematoxylin density of a nucleus.
     negative_dab_od, dab_od
         Range of the mean DAB density of negative, and of 1+, 2+, 3+ nuclei.
+    haematoxylin_under_dab
+        Share of its haematoxylin that a positive nucleus keeps.
     irregularity, chromatin, rim
         Amplitudes of outline wobble, chromatin texture, dark nuclear membrane.
     vesicular, nucleoli
@@ -83,7 +85,8 @@ class Look:
     haematoxylin_od: Range = (0.28, 0.5)
     negative_dab_od: Range = (0.0, 0.05)
     dab_od: tuple[Range, Range, Range] = ((0.26, 0.38), (0.43, 0.58), (0.65, 1.1))
-    irregularity: float = 0.1
+    haematoxylin_under_dab: float = 0.65
+    irregularity: float = 0.07
     chromatin: float = 0.22
     rim: float = 0.25
     vesicular: float = 0.3
@@ -140,6 +143,7 @@ def random_look(rng: np.random.Generator) -> Look:
         haematoxylin_od=(low, low * float(rng.uniform(1.3, 2.5))),
         negative_dab_od=(0.0, float(rng.uniform(0.01, 0.09))),
         dab_od=((0.13, 0.38), (0.38, 0.6), (0.6, top)),
+        haematoxylin_under_dab=float(rng.uniform(0.3, 1.0)),
         irregularity=float(rng.uniform(0.03, 0.14)),
         chromatin=float(rng.uniform(0.08, 0.45)),
         rim=float(rng.uniform(0, 0.7)),

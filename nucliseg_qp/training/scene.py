@@ -205,9 +205,10 @@ def _dressed(
     shuffled = rng.permutation(n)
     kind, x_um, y_um, a_um, b_um = (v[shuffled] for v in (kind, x_um, y_um, a_um, b_um))
     free = np.where(kind == SPINDLE, rng.normal(0, 0.25, n), rng.uniform(0, np.pi, n))
-    grade, dab_od = _grades(rng, n, look)
+    grade, dab_od = draw_grades(rng, n, look)
     low, high = look.haematoxylin_od
     compact = np.where(kind == LYMPHOID, 1.2, np.where(kind == TUMOUR, 0.85, 1.0))
+    compact = compact * np.where(grade > 0, look.haematoxylin_under_dab, 1.0)
     pale = (rng.random(n) < look.vesicular) & (kind != LYMPHOID)
     return Nuclei(
         x_um=x_um,
@@ -227,7 +228,10 @@ def _dressed(
     )
 
 
-def _grades(rng: np.random.Generator, n: int, look: Look) -> tuple[NDArray[np.int8], F64]:
+def draw_grades(
+    rng: np.random.Generator, n: int, look: Look
+) -> tuple[NDArray[np.int8], F64]:
+    """Draw class (0 to 3) and mean DAB density of n nuclei."""
     mix = np.asarray(look.grade_mix) / np.sum(look.grade_mix)
     positive = rng.random(n) < look.positive_fraction
     grade = np.where(positive, rng.choice(3, n, p=mix) + 1, 0).astype(np.int8)

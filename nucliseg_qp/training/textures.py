@@ -23,9 +23,17 @@ class Textures:
     white: F32
 
 
-@lru_cache(maxsize=8)
 def textures(mpp: float) -> Textures:
-    """Return the textures for pixels of `mpp` um; always the same for one `mpp`."""
+    """Return the textures for pixels of about `mpp` um; always the same for one `mpp`.
+
+    Sizes are kept in steps of the square root of 2, so that many pixel sizes share few textures.
+    """
+    return _made(round(2 * float(np.log2(mpp))))
+
+
+@lru_cache(maxsize=12)
+def _made(step: int) -> Textures:
+    mpp = 2.0 ** (step / 2)
     rng = np.random.default_rng(20240607)
     angles = np.arange(4) * (np.pi / 4)
     return Textures(
