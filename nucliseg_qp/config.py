@@ -79,24 +79,26 @@ class MaskSettings(_Frozen):
     """Pixel size in um of the outlines; finer slides are reduced by a whole factor to it."""
     smooth_um: Annotated[float, Field(ge=0)] = 0.35
     """Standard deviation of the Gaussian that quiets chromatin texture."""
-    seed_radius_um: Positive = 0.9
-    """Radius of the disc around a keypoint that surely belongs to the nucleus."""
-    reach_um: Positive = 9.0
-    """No part of a nucleus is farther than this from its keypoint."""
-    open_um: Annotated[float, Field(ge=0)] = 0.5
+    otsu_offset: float = 6.0
+    """Added to the Otsu threshold (grey levels of 255); higher includes paler rims."""
+    open_um: Annotated[float, Field(ge=0)] = 0.35
     """Radius of the opening that removes bridges and specks from the foreground."""
-    grow_um: Annotated[float, Field(ge=0)] = 0.4
+    grow_um: Annotated[float, Field(ge=0)] = 0.8
     """Radius of the dilation that makes the ambiguous zone around the foreground."""
-    otsu_offset: float = 0.0
-    """Added to Otsu's threshold (0 to 255); higher includes paler nuclei."""
-    local_contrast: Annotated[float, Field(ge=0, le=1)] = 0.5
+    seed_radius_um: Positive = 2.0
+    """Radius of the disc around a keypoint that surely belongs to the nucleus."""
+    seed_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.4
+    """A seed takes at most this share of the way to its nearest neighbour."""
+    reach_um: Positive = 10.0
+    """No part of a nucleus is farther than this from its keypoint."""
+    local_contrast: Annotated[float, Field(ge=0, le=1)] = 0.65
     """Where between a nucleus's own darkness (0) and the background (1) its border lies."""
-    min_area_um2: Annotated[float, Field(ge=0)] = 6.0
-    """Smaller outlines are replaced by a disc of ``fallback_radius_um``."""
-    max_area_um2: Positive = 400.0
-    """Larger outlines are cut back towards their keypoint."""
-    fallback_radius_um: Positive = 2.0
-    """Radius of the disc given to a nucleus whose border cannot be seen."""
+    min_area_um2: Annotated[float, Field(ge=0)] = 4.0
+    """Nuclei with a smaller outline are left out."""
+    max_area_um2: Positive = 250.0
+    """Larger outlines are cut back to a disc of this area around their keypoint."""
+    halo_um: Positive = 30.0
+    """Rim of pixels around a tile that its outlines may use, at least three times the reach."""
 
 
 class StainSettings(_Frozen):

@@ -1,0 +1,1 @@
+"""How far each nucleus reaches: slide-wide colour statistics, seeds, watershed, outlines."""

@@ -1,0 +1,164 @@
+"""From a label image to outlines, all nuclei at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Outlines", "trace_outlines"]
+
+# The eight neighbours (x, y) in the order in which OpenCV looks around a border pixel.
+_STEP = np.array([(1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1)])
+_CODE = np.zeros((3, 3), np.int64)
+_CODE[_STEP[:, 1] + 1, _STEP[:, 0] + 1] = np.arange(8)
+
+
+def _edge_table() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    # For a border pixel entered from direction a and left in direction b: the edges of the pixel
+    # passed while turning from a to b.  Their midpoints are the vertices of the outline.
+    number = np.zeros((8, 8), np.int64)
+    middle = np.zeros((8, 8, 4, 2))
+    for a in range(8):
+        for b in range(8):
+            turn = (b - a) % 8 or 8
+            passed = [(a + k) % 8 for k in range(1, turn) if (a + k) % 2 == 0]
+            number[a, b] = len(passed)
+            middle[a, b, : len(passed)] = _STEP[passed] / 2 if passed else 0
+    return number, middle
+
+
+_EDGE_NUMBER, _EDGE_MIDDLE = _edge_table()
+
+
+class Outlines(NamedTuple):
+    """Outlines of the labels 1 to n; label ``i + 1`` is ring ``i``.
+
+    ``ring_xy`` (m, 2) float64 in pixels of the label image (corner (0, 0)), rings open, all
+    simple polygons; ``ring_start`` (n + 1,) int64; ``area_px`` (n,) int64, pixels enclosed, 0 for
+    a label that does not occur.
+    """
+
+    ring_xy: NDArray[np.float64]
+    ring_start: NDArray[np.int64]
+    area_px: NDArray[np.int64]
+
+
+def trace_outlines(labels: NDArray[np.int32], count: int) -> Outlines:
+    """Trace every label and make it one piece without holes.
+
+    The outline runs through the midpoints of pixel edges (marching squares at one half), so that
+    the pixels whose centre it encloses are exactly the pixels of the label, as QuPath would
+    rasterise it.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape (h, w)
+        Labels 1 to ``count``; changed in place: of several pieces only the largest stays, holes
+        are filled where nobody else lives.
+    count : int
+        Number of labels.
+    """
+    contours, size_px = _largest_contours(labels, count)
+    _mend(labels, contours, size_px, count)
+    filled = [contour for contour in contours if contour is not None]
+    number = np.array([0 if contour is None else len(contour) for contour in contours], np.int64)
+    if not filled:
+        return Outlines(np.empty((0, 2)), np.zeros(count + 1, np.int64), size_px)
+    ring_xy, ring_start = _through_edges(np.concatenate(filled), number)
+    return Outlines(*_without_straight(ring_xy, ring_start), size_px)
+
+
+def _largest_contours(
+    labels: NDArray[np.int32], count: int
+) -> tuple[list[NDArray[np.int64] | None], NDArray[np.int64]]:
+    import cv2
+
+    found, _ = cv2.findContours(labels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    best: list[NDArray[np.int64] | None] = [None] * count
+    size_px = np.zeros(count, np.int64)
+    if not found:
+        return best, size_px
+    first = np.array([contour[0, 0] for contour in found])
+    owner = labels[first[:, 1], first[:, 0]]
+    for index in np.flatnonzero(owner > 0).tolist():
+        label, contour = int(owner[index]) - 1, found[index][:, 0].astype(np.int64)
+        enclosed = _enclosed_px(contour)
+        if enclosed > size_px[label]:
+            size_px[label], best[label] = enclosed, contour
+    return best, size_px
+
+
+def _enclosed_px(contour: NDArray[np.int64]) -> int:
+    # Pick's theorem on the polygon through pixel centres; exact for thin parts walked twice.
+    x, y = contour[:, 0], contour[:, 1]
+    twice = abs(int(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
+    steps = len(contour) if len(contour) > 1 else 0
+    return (twice + steps) // 2 + 1
+
+
+def _mend(
+    labels: NDArray[np.int32],
+    contours: list[NDArray[np.int64] | None],
+    size_px: NDArray[np.int64],
+    count: int,
+) -> None:
+    import cv2
+
+    present = np.bincount(labels.ravel(), minlength=count + 1)[1 : count + 1]
+    broken = np.flatnonzero(present != size_px)
+    labels[np.isin(labels, broken + 1)] = 0
+    for index in broken.tolist():
+        contour = contours[index]
+        if contour is None:
+            continue
+        x, y, width, height = cv2.boundingRect(contour.astype(np.int32))
+        inside = np.zeros((height, width), np.uint8)
+        cv2.drawContours(inside, [contour.astype(np.int32) - (x, y)], -1, 1, thickness=-1)
+        window = labels[y : y + height, x : x + width]
+        window[(inside > 0) & (window == 0)] = index + 1
+
+
+def _through_edges(
+    pixel_xy: NDArray[np.int64], number: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    start = np.concatenate([[0], np.cumsum(number)])
+    before, after = _neighbours(start)
+    entered = _direction(pixel_xy[before] - pixel_xy)
+    left = _direction(pixel_xy[after] - pixel_xy)
+    edges = _EDGE_NUMBER[entered, left]
+    single = np.repeat(number == 1, number)
+    edges[single] = 4
+    vertex = np.repeat(np.arange(len(pixel_xy)), edges)
+    place = np.arange(len(vertex)) - np.repeat(np.cumsum(edges) - edges, edges)
+    middle = _EDGE_MIDDLE[entered[vertex], left[vertex], place]
+    all_four = single[vertex]
+    middle[all_four] = _STEP[2 * place[all_four]] / 2
+    ring_start = np.concatenate([[0], np.cumsum(edges)])[start].astype(np.int64)
+    return pixel_xy[vertex] + 0.5 + middle, ring_start
+
+
+def _without_straight(
+    ring_xy: NDArray[np.float64], ring_start: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    before, after = _neighbours(ring_start)
+    into, out = ring_xy - ring_xy[before], ring_xy[after] - ring_xy
+    bends = into[:, 0] * out[:, 1] != into[:, 1] * out[:, 0]
+    kept = np.concatenate([[0], np.cumsum(bends)])
+    return ring_xy[bends], kept[ring_start].astype(np.int64)
+
+
+def _neighbours(start: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    total = int(start[-1])
+    before, after = np.arange(total) - 1, np.arange(total) + 1
+    filled = start[:-1] < start[1:]
+    first, last = start[:-1][filled], start[1:][filled] - 1
+    before[first], after[last] = last, first
+    return before, after
+
+
+def _direction(step: NDArray[np.int64]) -> NDArray[np.int64]:
+    return _CODE[step[:, 1] + 1, step[:, 0] + 1]

@@ -1,0 +1,115 @@
+"""Seeds, ambiguous zone and background: what the flood starts from.
+
+All arrays are (row, column) at the resolution of the masks; keypoints are x before y.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nucliseg_qp.config import MaskSettings
+
+__all__ = ["Zones", "find_zones", "seed_radii_px"]
+
+
+@dataclass(frozen=True)
+class Zones:
+    """The three kinds of pixels before the flood.
+
+    Parameters
+    ----------
+    seeds : ndarray of int32, shape (h, w)
+        ``i + 1`` in the disc of keypoint ``i``, else 0.
+    unknown : ndarray of bool, shape (h, w)
+        Pixels that may belong to a nucleus: the grown foreground within reach of a keypoint.
+    distance_px : ndarray of float32, shape (h, w)
+        Distance to the nearest keypoint.
+    """
+
+    seeds: NDArray[np.int32]
+    unknown: NDArray[np.bool_]
+    distance_px: NDArray[np.float32]
+
+
+def find_zones(
+    red: NDArray[np.uint8],
+    keypoints: NDArray[np.float64],
+    threshold: float,
+    settings: MaskSettings,
+    mpp: float,
+) -> Zones:
+    """Sort pixels into seeds, unknown and background.
+
+    Parameters
+    ----------
+    red : ndarray, shape (h, w)
+        Adjusted and smoothed red channel.
+    keypoints : ndarray, shape (n, 2)
+        x, y in pixels of ``red``, all inside.
+    threshold : float
+        Foreground is darker than this.
+    settings : MaskSettings
+        Lengths in um.
+    mpp : float
+        Pixel size of ``red`` in um.
+    """
+    import cv2
+
+    foreground = (red < threshold).astype(np.uint8)
+    foreground = cv2.morphologyEx(foreground, cv2.MORPH_OPEN, _disc(settings.open_um / mpp))
+    foreground = cv2.dilate(foreground, _disc(settings.grow_um / mpp))
+    seeds = _draw_seeds(red.shape, keypoints, seed_radii_px(keypoints, settings, mpp))
+    distance = _distance(red.shape, keypoints)
+    unknown = (foreground > 0) & (distance <= settings.reach_um / mpp) & (seeds == 0)
+    return Zones(seeds, unknown, distance)
+
+
+def seed_radii_px(
+    keypoints: NDArray[np.float64], settings: MaskSettings, mpp: float
+) -> NDArray[np.float64]:
+    """Give the radius of each seed, shape (n,), so that no two seeds touch."""
+    from scipy.spatial import cKDTree
+
+    full = np.full(len(keypoints), settings.seed_radius_um / mpp)
+    if len(keypoints) < 2:
+        return full
+    neighbour_px = cKDTree(keypoints).query(keypoints, k=2)[0][:, 1]
+    return np.minimum(full, settings.seed_share * neighbour_px)
+
+
+def _draw_seeds(
+    shape: tuple[int, ...], keypoints: NDArray[np.float64], radii_px: NDArray[np.float64]
+) -> NDArray[np.int32]:
+    import cv2
+
+    seeds = np.zeros(shape[:2], np.int32)
+    centres = np.floor(keypoints).astype(int).tolist()
+    radii = np.floor(radii_px).astype(int).tolist()
+    for number, (centre, radius) in enumerate(zip(centres, radii, strict=True), start=1):
+        cv2.circle(seeds, centre, radius, number, thickness=-1)
+    return seeds
+
+
+def _distance(shape: tuple[int, ...], keypoints: NDArray[np.float64]) -> NDArray[np.float32]:
+    import cv2
+
+    if not len(keypoints):
+        return np.full(shape[:2], np.inf, np.float32)
+    empty = np.full(shape[:2], 255, np.uint8)
+    column, row = np.floor(keypoints).astype(int).T
+    empty[row, column] = 0
+    return np.asarray(cv2.distanceTransform(empty, cv2.DIST_L2, 5), dtype=np.float32)
+
+
+def _disc(radius_px: float) -> NDArray[np.uint8]:
+    import cv2
+
+    size = 2 * round(radius_px) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    return np.asarray(kernel, dtype=np.uint8)
