@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from nucliseg_qp.training.background import Window, background
 from nucliseg_qp.training.looks import Look
-from nucliseg_qp.training.paint import Window, background, expose, photograph
+from nucliseg_qp.training.paint import expose, photograph
 from nucliseg_qp.training.scene import draw_grades, plan
 from nucliseg_qp.training.synthetic import Field, compressed, uneven
 from nucliseg_qp.training.textures import F32

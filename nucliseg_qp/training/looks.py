@@ -11,9 +11,18 @@ if TYPE_CHECKING:
 Range = tuple[float, float]
 Triple = tuple[float, float, float]
 
-# QuPath's default H-DAB vectors; the truth of each look varies around them.
+# QuPath's default H-DAB vectors lie within these; the others are the extremes of real slides:
+# grey-violet or cyan haematoxylin, and DAB so dense that it nears black.
 QUPATH_HAEMATOXYLIN: Triple = (0.651, 0.701, 0.290)
 QUPATH_DAB: Triple = (0.269, 0.568, 0.778)
+_BLUE_HAEMATOXYLIN: Triple = (0.690, 0.650, 0.318)
+_HAEMATOXYLINS: tuple[Triple, ...] = (
+    QUPATH_HAEMATOXYLIN,
+    _BLUE_HAEMATOXYLIN,
+    (0.635, 0.645, 0.430),
+    (0.810, 0.515, 0.280),
+)
+_DABS: tuple[Triple, ...] = (QUPATH_DAB, (0.450, 0.590, 0.670))
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,9 @@ class Look:
         Share of nuclei with a soft edge.
     cytoplasm_od, cytoplasm_dab_od, stroma_od, stroma_dab_od
         Mean density of haematoxylin and DAB around nuclei and between them.
-    texture, web
-        Contrast of stroma fibres; share of vacuolated, web-like stroma.
+    texture, borders, web
+        Contrast of stroma fibres; cell borders in the cytoplasm (-1 white cracks,
+        +1 dark lines); share of vacuolated, web-like stroma.
     glands_per_mm2
         Round lumina lined by a palisade of nuclei.
     holes
@@ -65,13 +75,13 @@ class Look:
     red_cells_per_mm2, debris_per_mm2
         Red cells (in clusters) and dark specks that are no nuclei.
     folds
-        Chance of a dark fold per 0.1 square millimetre.
+        Relative thickening of the tissue in a fold, 0 for none.
     blur_um, sharpen, noise, jpeg_quality, uneven_light
         Optics and camera: Gaussian sigma, unsharp gain, sigma in grey levels,
         JPEG quality (0 = none), relative fall of light across a field.
     """
 
-    haematoxylin: Triple = QUPATH_HAEMATOXYLIN
+    haematoxylin: Triple = _BLUE_HAEMATOXYLIN
     dab: Triple = QUPATH_DAB
     white: Triple = (243.0, 243.0, 243.0)
     flare: float = 0.012
@@ -96,8 +106,9 @@ class Look:
     cytoplasm_dab_od: float = 0.01
     stroma_od: float = 0.045
     stroma_dab_od: float = 0.008
-    texture: float = 0.5
-    web: float = 0.2
+    texture: float = 0.45
+    borders: float = -0.5
+    web: float = 0.25
     glands_per_mm2: float = 0.0
     holes: float = 0.02
     red_cells_per_mm2: float = 60.0
@@ -129,8 +140,8 @@ def random_look(rng: np.random.Generator) -> Look:
     low = float(rng.uniform(0.08, 0.2) if pale else rng.uniform(0.18, 0.4))
     top = float(rng.uniform(0.9, 1.9) if saturated else rng.uniform(0.55, 1.1))
     return Look(
-        haematoxylin=_turned(rng, QUPATH_HAEMATOXYLIN, 0.07),
-        dab=_turned(rng, QUPATH_DAB, 0.045),
+        haematoxylin=_vector(rng, _HAEMATOXYLINS, 0.025),
+        dab=_vector(rng, _DABS, 0.025),
         white=_white(rng),
         flare=float(rng.uniform(0.003, 0.03)),
         density_per_mm2=float(rng.uniform(5000, 11000) if crowded else rng.uniform(300, 6000)),
@@ -155,12 +166,13 @@ def random_look(rng: np.random.Generator) -> Look:
         stroma_od=float(rng.gamma(2, 0.025)),
         stroma_dab_od=float(rng.gamma(1, 0.015)),
         texture=float(rng.uniform(0.1, 1.0)),
+        borders=float(rng.uniform(-1, 0.6)),
         web=float(rng.beta(0.6, 1.0)),
         glands_per_mm2=float(rng.uniform(5, 30)) if rng.random() < 0.25 else 0.0,
         holes=float(rng.beta(0.5, 6)),
         red_cells_per_mm2=float(rng.uniform(200, 4000)) if rng.random() < 0.3 else 20.0,
         debris_per_mm2=float(rng.gamma(1, 15)),
-        folds=0.15 if rng.random() < 0.1 else 0.0,
+        folds=float(rng.uniform(0.2, 0.9)) if rng.random() < 0.08 else 0.0,
         blur_um=float(rng.uniform(0.05, 0.55)),
         sharpen=float(rng.uniform(0, 0.9)) if rng.random() < 0.5 else 0.0,
         noise=float(rng.uniform(0.3, 5.0)),
@@ -169,8 +181,11 @@ def random_look(rng: np.random.Generator) -> Look:
     )
 
 
-def _turned(rng: np.random.Generator, vector: Triple, spread: float) -> Triple:
-    red, green, blue = (max(0.03, v + float(rng.normal(0, spread))) for v in vector)
+def _vector(rng: np.random.Generator, corners: tuple[Triple, ...], spread: float) -> Triple:
+    """Mix known vectors and move the mixture a little."""
+    shares = rng.dirichlet([0.6] * len(corners))
+    sums = (sum(s * c[k] for s, c in zip(shares, corners, strict=True)) for k in range(3))
+    red, green, blue = (max(0.03, float(v) + float(rng.normal(0, spread))) for v in sums)
     return red, green, blue
 
 

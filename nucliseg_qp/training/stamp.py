@@ -65,7 +65,9 @@ def _radius(scene: Scene, row: int, dx: F32, dy: F32, wobble: F32) -> F32:
     u2 = u * u
     v += np.float32(nuclei.bend[row]) * (u2 - np.float32(0.3))
     rho = np.sqrt(u2 + v * v)
-    return np.asarray(rho * (1.0 + np.float32(scene.look.irregularity) * np.clip(wobble, -1.6, 1.6)), np.float32)
+    return np.asarray(
+        rho * (1.0 + np.float32(scene.look.irregularity) * np.clip(wobble, -1.6, 1.6)), np.float32
+    )
 
 
 def _stains(

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from nucliseg_qp.training.background import Window
 from nucliseg_qp.training.looks import Look, plain_look, random_look
-from nucliseg_qp.training.paint import Painting, Window, expose, paint, photograph
+from nucliseg_qp.training.paint import Painting, expose, paint, photograph
 from nucliseg_qp.training.scene import Scene, plan
 from nucliseg_qp.training.textures import F32
 
