@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nucliseg_qp.training.background import Window, background
 from nucliseg_qp.training.looks import Look
-from nucliseg_qp.training.paint import expose, photograph
-from nucliseg_qp.training.scene import draw_grades, plan
 from nucliseg_qp.training.synthetic import Field, compressed, uneven
-from nucliseg_qp.training.textures import F32
+from nucliseg_qp.training.tissue.background import Window, background
+from nucliseg_qp.training.tissue.paint import expose, photograph
+from nucliseg_qp.training.tissue.scene import draw_grades, plan
+from nucliseg_qp.training.tissue.textures import F32
 
 # Mean nuclear diameters of tissue, from which the pixel size of a picture without one is taken.
 _TYPICAL_DIAMETER_UM = (7.5, 10.5)

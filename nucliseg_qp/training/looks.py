@@ -63,6 +63,8 @@ class Look:
         Share of nuclei with a pale centre, and with visible nucleoli.
     out_of_focus
         Share of nuclei with a soft edge.
+    dab_haze
+        Share of its DAB that a positive nucleus spreads around itself.
     cytoplasm_od, cytoplasm_dab_od, stroma_od, stroma_dab_od
         Mean density of haematoxylin and DAB around nuclei and between them.
     texture, borders, web
@@ -94,14 +96,15 @@ class Look:
     overlap: float = 0.12
     haematoxylin_od: Range = (0.28, 0.5)
     negative_dab_od: Range = (0.0, 0.05)
-    dab_od: tuple[Range, Range, Range] = ((0.26, 0.38), (0.43, 0.58), (0.65, 1.1))
+    dab_od: tuple[Range, Range, Range] = ((0.26, 0.38), (0.43, 0.58), (0.65, 1.3))
     haematoxylin_under_dab: float = 0.65
-    irregularity: float = 0.07
+    irregularity: float = 0.085
     chromatin: float = 0.22
     rim: float = 0.25
     vesicular: float = 0.3
     nucleoli: float = 0.35
     out_of_focus: float = 0.08
+    dab_haze: float = 0.03
     cytoplasm_od: float = 0.05
     cytoplasm_dab_od: float = 0.01
     stroma_od: float = 0.045
@@ -161,6 +164,7 @@ def random_look(rng: np.random.Generator) -> Look:
         vesicular=float(rng.beta(0.7, 1.0)),
         nucleoli=float(rng.uniform(0, 0.9)),
         out_of_focus=float(rng.beta(1, 4)),
+        dab_haze=float(rng.gamma(0.7, 0.06)),
         cytoplasm_od=float(rng.gamma(2, 0.03)),
         cytoplasm_dab_od=float(rng.gamma(1, 0.03)),
         stroma_od=float(rng.gamma(2, 0.025)),

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nucliseg_qp.training.background import Window
 from nucliseg_qp.training.looks import Look, plain_look, random_look
-from nucliseg_qp.training.paint import Painting, expose, paint, photograph
-from nucliseg_qp.training.scene import Scene, plan
-from nucliseg_qp.training.textures import F32
+from nucliseg_qp.training.tissue.background import Window
+from nucliseg_qp.training.tissue.paint import Painting, expose, paint, photograph
+from nucliseg_qp.training.tissue.scene import Scene, plan
+from nucliseg_qp.training.tissue.textures import F32
 
 __all__ = ["Field", "Look", "draw_field", "plain_look", "random_look"]
 
@@ -96,8 +96,8 @@ def compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
 
 def _field(image: NDArray[np.uint8], painting: Painting, scene: Scene, mpp: float) -> Field:
     """Number the nuclei that remain visible from 1 on."""
-    visible = np.flatnonzero(np.bincount(painting.labels.ravel())[1:])
-    keep = np.isin(painting.rows, visible)
+    seen = np.bincount(painting.labels.ravel(), minlength=len(scene.nuclei) + 1)[1:] > 0
+    keep = seen[painting.rows]
     rows = painting.rows[keep]
     number = np.zeros(len(scene.nuclei) + 1, np.int32)
     number[rows + 1] = np.arange(1, len(rows) + 1, dtype=np.int32)
@@ -106,6 +106,6 @@ def _field(image: NDArray[np.uint8], painting: Painting, scene: Scene, mpp: floa
         labels=number[painting.labels],
         points=painting.centres[keep],
         classes=scene.nuclei.grade[rows],
-        dab_od=painting.dab_od[keep],
+        dab_od=scene.nuclei.dab_od[rows].astype(np.float32),
         mpp=mpp,
     )

@@ -8,9 +8,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nucliseg_qp.training.glands import WALL_UM, Glands, draw_glands, palisade, wall_distance_um
 from nucliseg_qp.training.looks import Look
-from nucliseg_qp.training.thinning import apart
+from nucliseg_qp.training.tissue.glands import (
+    WALL_UM,
+    Glands,
+    draw_glands,
+    palisade,
+    wall_distance_um,
+)
+from nucliseg_qp.training.tissue.thinning import apart
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -150,7 +156,7 @@ def _maps(
         direction=_smooth(rng, shape, 60.0) * np.float32(1.2) + np.float32(rng.uniform(0, np.pi)),
         tone=_smooth(rng, shape, 80.0),
         fold=_smooth(rng, shape, 160.0) + np.float32(rng.uniform(-0.5, 0.5)),
-        open=np.maximum(torn, _around(rng, shape, glass_fraction)).astype(np.float32),
+        open=np.maximum(torn, _around(rng, shape, margin_um, glass_fraction)).astype(np.float32),
     )
 
 
@@ -162,16 +168,22 @@ def _smooth(rng: np.random.Generator, shape: tuple[int, int], length_um: float) 
     return np.asarray(field * (2 * np.sqrt(np.pi) * sigma), dtype=np.float32)
 
 
-def _around(rng: np.random.Generator, shape: tuple[int, int], glass_fraction: float) -> F32:
+def _around(
+    rng: np.random.Generator, shape: tuple[int, int], margin_um: float, glass_fraction: float
+) -> F32:
     """Return the map of openness around one rounded piece of tissue."""
     if glass_fraction <= 0:
         return np.full(shape, -4.0, np.float32)
-    y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]
-    x = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :]
-    reach = np.sqrt(x * x + y * y) + np.float32(0.05) * _smooth(rng, shape, 120.0)
-    limit = np.quantile(reach, 1 - glass_fraction)
-    steps_per_unit = min(shape) / 2
-    return np.asarray(((reach - limit) * steps_per_unit).clip(-4, 4), np.float32)
+    border = margin_um / MAP_STEP_UM
+    half_y, half_x = (max((n - 1) / 2 - border, 1.0) for n in shape)
+    y = (np.arange(shape[0]) - border - half_y)[:, None] / half_y
+    x = (np.arange(shape[1]) - border - half_x)[None, :] / half_x
+    # Between a circle and a square, so that a margin of glass runs all around.
+    reach = (np.abs(x) ** 3 + np.abs(y) ** 3) ** (1 / 3)
+    ripple_um = 0.12 * min(half_x, half_y) * MAP_STEP_UM
+    reach = reach + 0.03 * _smooth(rng, shape, max(ripple_um, MAP_STEP_UM))
+    limit = np.quantile(reach[(np.abs(y) <= 1) & (np.abs(x) <= 1)], 1 - glass_fraction)
+    return np.asarray(((reach - limit) * min(half_x, half_y)).clip(-4, 4), np.float32)
 
 
 def _bodies(

@@ -1,0 +1,1 @@
+"""The painted tissue behind the synthetic images: looks, layout, nuclei, background, camera."""
