@@ -1,0 +1,149 @@
+"""The keypoint network: a small U-Net with three residual blocks and one heatmap out.
+
+Residual blocks: He et al., Deep residual learning, CVPR 2016. U shape: Ronneberger et al.,
+U-Net, MICCAI 2015.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+__all__ = ["GRID_PX", "STRIDE_PX", "KeypointUNet"]
+
+STRIDE_PX = 2
+"""Input pixels per heatmap cell."""
+
+GRID_PX = 8
+"""Sides and origins of inputs must be multiples of this for tiles to agree with each other."""
+
+_RARE_LOGIT = -4.0
+
+
+class ConvNorm(nn.Module):
+    """A convolution and its batch norm, which can be folded into one for inference."""
+
+    def __init__(self, channels_in: int, channels_out: int, size: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            channels_in, channels_out, size, stride, padding=size // 2, bias=False
+        )
+        self.norm: nn.Module = nn.BatchNorm2d(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(self.conv(x))
+        return y
+
+    def fold(self) -> None:
+        """Fold the batch norm into the convolution, in place; only for eval mode."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = fuse_conv_bn_eval(self.conv, self.norm)
+            self.norm = nn.Identity()
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm beside a shortcut, at half the resolution.
+
+    The shortcut averages 2 x 2 pixels before its 1x1 convolution (He et al., Bag of tricks, CVPR
+    2019, ResNet-D); a strided 1x1 convolution of 3 channels corrupts memory in torch 2.13's
+    channels-last backward pass on the CPU.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.first = ConvNorm(channels_in, channels_out, 3, stride=2)
+        self.second = ConvNorm(channels_out, channels_out, 3)
+        self.shortcut = ConvNorm(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.second(functional.relu(self.first(x), inplace=True))
+        return functional.relu(y + self.shortcut(functional.avg_pool2d(x, 2)), inplace=True)
+
+
+class UpBlock(nn.Module):
+    """Nearest upsampling by 2, concatenation with the encoder's map, one 3x3 convolution.
+
+    Nearest is exact under tiling as long as a tile starts on the `GRID_PX` grid.
+    """
+
+    def __init__(self, channels_in: int, channels_skip: int, channels_out: int) -> None:
+        super().__init__()
+        self.mix = ConvNorm(channels_in + channels_skip, channels_out, 3)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        upsampled = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+        return functional.relu(self.mix(torch.cat([upsampled, skip], dim=1)), inplace=True)
+
+
+class KeypointUNet(nn.Module):
+    """Logits of one nucleus heatmap at half the input's resolution.
+
+    Parameters
+    ----------
+    width : int
+        Channels of the first block; the second has 1.5 and the third 2 times as many.
+
+    Notes
+    -----
+    Input float (n, 3, h, w), normalised so that white is 0, h and w multiples of `GRID_PX`;
+    output float32 logits (n, 1, h / 2, w / 2). Zero padding thus reads as glass.
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        middle, deep = width * 3 // 2, width * 2
+        self.width = width
+        self.block1 = ResidualBlock(3, width)
+        self.block2 = ResidualBlock(width, middle)
+        self.block3 = ResidualBlock(middle, deep)
+        self.up2 = UpBlock(deep, middle, middle)
+        self.up1 = UpBlock(middle, width, width)
+        self.head = nn.Conv2d(width, 1, 1)
+        nn.init.constant_(self.head.bias, _RARE_LOGIT)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the logits."""
+        half = self.block1(x)
+        quarter = self.block2(half)
+        eighth = self.block3(quarter)
+        features = self.up1(self.up2(eighth, quarter), half)
+        # The head stays in float32: bfloat16 logits tie and spoil sub-pixel positions.
+        with torch.autocast(features.device.type, enabled=False):
+            logits: Tensor = self.head(features.float())
+        return logits
+
+    @property
+    def receptive_field_px(self) -> int:
+        """How far, in input pixels, a heatmap cell sees beyond its own 2 x 2 pixels."""
+        return max(_reach(cell) for cell in range(GRID_PX // STRIDE_PX))
+
+    @property
+    def halo_px(self) -> int:
+        """The receptive field rounded up to the grid: a margin that makes tiles exact."""
+        return -(-self.receptive_field_px // GRID_PX) * GRID_PX
+
+    def folded(self, dtype: torch.dtype = torch.float32) -> KeypointUNet:
+        """Copy this network for inference: eval mode, batch norm folded, channels last."""
+        net: KeypointUNet = copy.deepcopy(self).eval().float()
+        for module in net.modules():
+            if isinstance(module, ConvNorm):
+                module.fold()
+        net = net.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net.head.float()
+        net.requires_grad_(False)
+        return net
+
+
+def _reach(cell: int) -> int:
+    """Follow the longest way from one heatmap cell back to the input; the skips see less."""
+    first, last = cell - 1, cell + 1
+    first, last = first // 2 - 1, last // 2 + 1
+    first, last = first // 2, last // 2
+    for _ in range(3):
+        first, last = first - 1, last + 1
+        first, last = 2 * first - 1, 2 * last + 1
+    return max(STRIDE_PX * cell - first, last - STRIDE_PX * cell - (STRIDE_PX - 1))
