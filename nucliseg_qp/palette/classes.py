@@ -1,0 +1,254 @@
+"""The classes a nucleus can get, the rule that decides, and the TOML files that hold both."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from nucliseg_qp.errors import UsageError
+from nucliseg_qp.palette.rules import (
+    DAB_OD_MEAN,
+    NearestColour,
+    OpticalDensity,
+    Rule,
+    hsv_from_rgb,
+    hsv_point,
+)
+from nucliseg_qp.palette.stains import STAIN_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from nucliseg_qp.nuclei import Nuclei
+
+__all__ = [
+    "CLASS_MARGIN",
+    "Palette",
+    "PathClass",
+    "available_palettes",
+    "classify_nuclei",
+    "load_palette",
+]
+
+CLASS_MARGIN = "NucliSeg: Class margin"
+"""Measurement by which a reviewer sorts nuclei by doubt: 0 is a coin toss."""
+
+_LARGEST_FILE_BYTES = 1_000_000
+_MENDING = "Mend the file; the shipped presets show the format."
+
+
+@dataclass(frozen=True, slots=True)
+class PathClass:
+    """A class as QuPath knows it.
+
+    Parameters
+    ----------
+    name : str
+        One part of a QuPath classification, without ``:``.
+    color_rgb : tuple of int
+        Red, green and blue, 0 to 255.
+    """
+
+    name: str
+    color_rgb: tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Palette:
+    """Classes and the rule that tells them apart.
+
+    Parameters
+    ----------
+    name : str
+        Name of the preset or stem of the file.
+    classes : tuple of PathClass
+        In the order of the rule's indices.
+    rule : Rule
+        ``NearestColour`` or ``OpticalDensity``.
+    """
+
+    name: str
+    classes: tuple[PathClass, ...]
+    rule: Rule
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes, in order."""
+        return tuple(one.name for one in self.classes)
+
+    def classify(
+        self, features: Mapping[str, NDArray[np.float32]]
+    ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+        """Give class index and margin of each nucleus, both of shape (n,).
+
+        Raises
+        ------
+        UsageError
+            When ``features`` lacks a measurement the rule reads.
+        """
+        missing = [name for name in self.rule.measurements if name not in features]
+        if missing:
+            raise UsageError(
+                f"palette {self.name} needs the measurement {missing[0]!r}",
+                f"There are: {', '.join(features) or 'none'}.",
+            )
+        return self.rule.classify(features)
+
+
+def classify_nuclei(nuclei: Nuclei, palette: Palette) -> Nuclei:
+    """Give the table with a class for each nucleus and the measurement ``CLASS_MARGIN``.
+
+    Raises
+    ------
+    UsageError
+        When the table lacks a measurement the palette reads.
+    """
+    index, margin = palette.classify(nuclei.measurements)
+    return nuclei.with_classes(palette.names, index).with_measurements({CLASS_MARGIN: margin})
+
+
+def available_palettes() -> tuple[str, ...]:
+    """Name the palettes that ship with the package, sorted."""
+    files = resources.files("nucliseg_qp.palette").joinpath("presets").iterdir()
+    return tuple(sorted(file.name.removesuffix(".toml") for file in files))
+
+
+def load_palette(name_or_path: str | Path) -> Palette:
+    """Read a shipped palette by name or one's own by path.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        One of ``available_palettes()`` or the path of a TOML file; the comments in
+        ``presets/*.toml`` describe the format.
+
+    Raises
+    ------
+    UsageError
+        When there is no such palette, or the file is broken; the message names line or field.
+    """
+    name, path = str(name_or_path), Path(name_or_path)
+    presets = available_palettes()
+    if name in presets:
+        preset = resources.files("nucliseg_qp.palette").joinpath("presets", f"{name}.toml")
+        return _parse(preset.read_bytes(), name, f"palette {name}")
+    if not path.is_file():
+        raise UsageError(
+            f"palette {name!r} is neither a shipped palette nor a file",
+            f"Shipped are: {', '.join(presets)}.",
+        )
+    try:
+        with path.open("rb") as file:
+            return _parse(file.read(_LARGEST_FILE_BYTES + 1), path.stem, f"palette {path}")
+    except OSError as error:
+        raise UsageError(f"palette {path} cannot be read ({error.strerror})", "") from None
+
+
+class _ClassEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: str
+    color: Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+    threshold: Annotated[float | None, Field(alias="from")] = None
+    references_rgb: list[
+        Annotated[list[Annotated[float, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+    ] = []
+
+    @field_validator("name")
+    @classmethod
+    def _for_qupath(cls, name: str) -> str:
+        # QuPath joins the parts of a name with ": ", strips blanks and reads no class from null.
+        if not name.strip() or name != name.strip():
+            raise ValueError("must not be empty nor begin or end with a blank")
+        if ":" in name or not name.isprintable():
+            raise ValueError("must not hold ':' or a line break")
+        if name == "Unclassified":
+            raise ValueError("is how QuPath shows objects without a class; choose another name")
+        return name
+
+
+class _PaletteFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rule: Literal["optical-density", "nearest-color"]
+    measurement: str | None = None
+    classes: Annotated[list[_ClassEntry], Field(alias="class", min_length=2, max_length=1000)]
+
+
+def _parse(content: bytes, name: str, what: str) -> Palette:
+    if len(content) > _LARGEST_FILE_BYTES:
+        raise UsageError(f"{what} is larger than 1 MB", _MENDING)
+    try:
+        raw = tomllib.loads(content.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{what} is not TOML: {error}", _MENDING) from None
+    try:
+        file = _PaletteFile.model_validate(raw)
+    except ValidationError as error:
+        raise UsageError(f"{what}: {_first_problem(error, raw)}", _MENDING) from None
+    _check_unique([entry.name for entry in file.classes], what)
+    rule = _density_rule(file, what) if file.rule == "optical-density" else _colour_rule(file, what)
+    classes = tuple(
+        PathClass(one.name, (one.color[0], one.color[1], one.color[2])) for one in file.classes
+    )
+    return Palette(name, classes, rule)
+
+
+def _first_problem(error: ValidationError, raw: dict[str, Any]) -> str:
+    first = error.errors()[0]
+    parts = first["loc"]
+    field = ".".join(str(part) for part in parts)
+    if len(parts) > 1 and parts[0] == "class" and isinstance(parts[1], int):
+        entry = raw["class"][parts[1]]
+        label = entry.get("name") if isinstance(entry, dict) else None
+        inner = ".".join(str(part) for part in parts[2:])
+        field = f"class {parts[1] + 1} ({label!r}) {inner}"
+    return f"{field} = {first['input']!r}: {first['msg']}"
+
+
+def _check_unique(names: Sequence[str], what: str) -> None:
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise UsageError(f"{what}: class {number + 1} repeats the name {name!r}", _MENDING)
+
+
+def _density_rule(file: _PaletteFile, what: str) -> OpticalDensity:
+    measurement = file.measurement or DAB_OD_MEAN
+    if measurement not in STAIN_COLUMNS:
+        raise UsageError(
+            f"{what}: measurement = {measurement!r} is not an optical density",
+            f"Choose one of: {', '.join(STAIN_COLUMNS)}.",
+        )
+    lower = -np.inf
+    for number, entry in enumerate(file.classes, start=1):
+        label = f"{what}: class {number} ({entry.name!r})"
+        if entry.references_rgb:
+            raise UsageError(f"{label} has references_rgb, which optical-density ignores", _MENDING)
+        if (entry.threshold is None) != (number == 1):
+            raise UsageError(f"{label}: the first class has no `from`, all others do", _MENDING)
+        if entry.threshold is not None and entry.threshold <= lower:
+            raise UsageError(f"{label} from = {entry.threshold}: not above {lower}", _MENDING)
+        lower = lower if entry.threshold is None else entry.threshold
+    return OpticalDensity(np.array([one.threshold for one in file.classes[1:]]), measurement)
+
+
+def _colour_rule(file: _PaletteFile, what: str) -> NearestColour:
+    if file.measurement is not None:
+        raise UsageError(f"{what}: nearest-color takes no measurement", _MENDING)
+    for number, entry in enumerate(file.classes, start=1):
+        label = f"{what}: class {number} ({entry.name!r})"
+        if entry.threshold is not None:
+            raise UsageError(f"{label} has `from`, which nearest-color ignores", _MENDING)
+        if not entry.references_rgb:
+            raise UsageError(f"{label} has no references_rgb", _MENDING)
+    hsv = hsv_from_rgb(np.array([ref for one in file.classes for ref in one.references_rgb]))
+    owners = np.repeat(np.arange(len(file.classes)), [len(c.references_rgb) for c in file.classes])
+    return NearestColour(hsv_point(*hsv.T), owners.astype(np.int16))
