@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path  # noqa: TC003 - pydantic needs the type at run time
 from typing import Annotated, Any, Literal
 
+from cyclopts import Group, Parameter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from nucliseg_qp.errors import UsageError
@@ -30,7 +31,16 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _flag(*names: str) -> Parameter:
+    """Give a setting a short flag besides its full one, such as --keypoints.device."""
+    return Parameter(alias=names)
+
+
+def _group(title: str, order: int) -> Parameter:
+    return Parameter(group=Group(title, sort_key=order), negative=())
 
 
 class TissueSettings(_Frozen):
@@ -49,7 +59,7 @@ class TissueSettings(_Frozen):
 class TileSettings(_Frozen):
     """How the slide is cut; the nuclei found do not depend on it."""
 
-    size_px: Annotated[int, Field(ge=64, le=8192)] = 1024
+    size_px: Annotated[Annotated[int, Field(ge=64, le=8192)], _flag("--tile-size")] = 1024
     """Side of a tile's core in pixels of the resolution at which outlines are made."""
     origin_x_px: int = 0
     """Shift of the tile grid to the right, in pixels of the full-resolution image."""
@@ -60,16 +70,22 @@ class TileSettings(_Frozen):
 class KeypointSettings(_Frozen):
     """How nucleus centres are found."""
 
-    model: str | None = None
+    model: Annotated[str | None, _flag("--model", "-m")] = None
     """Name of a shipped model or path of a .safetensors file; none takes the default."""
-    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    mpp: Annotated[Positive | None, _flag("--mpp")] = None
+    """Pixel size in um the network works at; none takes the one it was trained for."""
+    threshold: Annotated[
+        Annotated[float, Field(gt=0, lt=1)] | None, _flag("--threshold")
+    ] = None
     """Lowest score of a nucleus; none takes the model's own."""
-    device: str = "auto"
+    device: Annotated[str, _flag("--device")] = "auto"
     """auto, cpu, cuda, cuda:N or mps; what is asked for and missing is an error."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the network; auto takes the fastest of equal quality."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
     """Windows handed to the device at once."""
+    window_px: Annotated[int, Field(ge=128, le=4096, multiple_of=8)] = 512
+    """Side of a window in network pixels; larger ones spend less on their halo."""
 
 
 class MaskSettings(_Frozen):
@@ -122,7 +138,7 @@ class StainSettings(_Frozen):
 class ClassSettings(_Frozen):
     """Which class a nucleus gets."""
 
-    palette: str = "dab"
+    palette: Annotated[str, _flag("--palette", "-p")] = "dab"
     """Name of a shipped palette or path of a TOML file with one's own classes."""
 
 
@@ -135,16 +151,21 @@ class OutputSettings(_Frozen):
     """Nuclei in one GeoJSON file; none writes one file however many there are."""
 
 
+@Parameter(name="*")
 class Settings(_Frozen):
     """All settings of a run."""
 
-    tissue: TissueSettings = TissueSettings()
-    tiles: TileSettings = TileSettings()
-    keypoints: KeypointSettings = KeypointSettings()
-    masks: MaskSettings = MaskSettings()
-    stains: StainSettings = StainSettings()
-    classes: ClassSettings = ClassSettings()
-    output: OutputSettings = OutputSettings()
+    keypoints: Annotated[KeypointSettings, _group("Keypoints: where the nuclei are", 1)] = (
+        KeypointSettings()
+    )
+    masks: Annotated[MaskSettings, _group("Masks: how far each nucleus reaches", 2)] = (
+        MaskSettings()
+    )
+    classes: Annotated[ClassSettings, _group("Classes: which colour class", 3)] = ClassSettings()
+    stains: Annotated[StainSettings, _group("Stains: optical densities", 4)] = StainSettings()
+    tissue: Annotated[TissueSettings, _group("Tissue: where to look", 5)] = TissueSettings()
+    tiles: Annotated[TileSettings, _group("Tiles: how the slide is cut", 6)] = TileSettings()
+    output: Annotated[OutputSettings, _group("Output: what is written", 7)] = OutputSettings()
 
 
 def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:

@@ -1,0 +1,264 @@
+"""Many images, one after the other: a failing one never stops the others."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from nucliseg_qp.errors import NucliSegError, OutputError, UsageError
+from nucliseg_qp.images.slide import open_slide
+from nucliseg_qp.nuclei import nucleus_ids
+from nucliseg_qp.outputs import OutputFolder, image_stem, make_folder, whole_file
+from nucliseg_qp.pictures.preview import Preview
+from nucliseg_qp.pipeline import Analysis, Silent
+from nucliseg_qp.provenance import engine_record
+from nucliseg_qp.qupath.geojson import write_geojson
+from nucliseg_qp.quantify.scores import score_counts
+from nucliseg_qp.quantify.table import TableWriter, summary_row, write_summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from nucliseg_qp.images.scope import Scope
+    from nucliseg_qp.images.slide import Slide
+    from nucliseg_qp.nuclei import Nuclei
+    from nucliseg_qp.pipeline import Engine, Progress
+    from nucliseg_qp.quantify.scores import Scores
+
+__all__ = ["ImageOutcome", "Job", "Watcher", "detect_images", "each_image", "named_images"]
+
+Status = Literal["done", "incomplete", "failed"]
+
+
+class Watcher(Silent):
+    """Told which image is worked on and how it ended; this one stays silent."""
+
+    def image(self, path: Path) -> None:
+        """Begin an image."""
+
+    def finished(self, outcome: ImageOutcome) -> None:
+        """End an image."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is the same for all images of a run.
+
+    Parameters
+    ----------
+    engine : Engine
+        Model, palette and settings.
+    scope : Scope
+        Part of each image.
+    slide_mpp : float, optional
+        Pixel size to assume, in um.
+    """
+
+    engine: Engine
+    scope: Scope
+    slide_mpp: float | None = None
+
+
+@dataclass
+class ImageOutcome:
+    """How one image ended.
+
+    Parameters
+    ----------
+    path : Path
+        The image.
+    status : {"done", "incomplete", "failed"}
+        ``incomplete`` when some tiles could not be read; such an image gets no score.
+    counts : dict of str to int
+        Nuclei by class.
+    problem : str
+        One line on what went wrong; empty when all is well.
+    exit_code : int
+        The exit code that belongs to the problem.
+    facts : dict
+        Size, pixel size and its source, reader, tiles done and failed.
+    """
+
+    path: Path
+    status: Status = "done"
+    counts: Counter[str] = field(default_factory=Counter)
+    tissue_mm2: float = 0.0
+    seconds: float = 0.0
+    problem: str = ""
+    exit_code: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def nuclei(self) -> int:
+        """Number of nuclei, of all classes and of none."""
+        return self.counts.total()
+
+    @property
+    def scores(self) -> Scores:
+        """Positive %, H-score and so on; not a number for an image that is not done."""
+        counts = self.counts if self.status == "done" else {}
+        return score_counts(counts, self.tissue_mm2)
+
+    def row(self) -> dict[str, Any]:
+        """Give the row of summary.csv."""
+        return summary_row(
+            self.path.name,
+            dict(self.counts),
+            self.scores,
+            tissue_mm2=self.tissue_mm2,
+            seconds=self.seconds,
+            status=self.status,
+        )
+
+
+def named_images(paths: Sequence[Path]) -> dict[str, Path]:
+    """Give each image the stem its files will have.
+
+    Raises
+    ------
+    UsageError
+        When two images would write to the same files.
+    """
+    named: dict[str, Path] = {}
+    for path in paths:
+        other = named.setdefault(image_stem(path), path)
+        if other != path:
+            raise UsageError(
+                f"{other} and {path} would write to the same files",
+                "Rename one or give them in two runs with two output folders.",
+            )
+    return named
+
+
+def each_image(
+    paths: Sequence[Path],
+    job: Job,
+    work: Callable[[Analysis, ImageOutcome], None],
+    watcher: Watcher,
+) -> list[ImageOutcome]:
+    """Open every image, let ``work`` consume its analysis, and tell how each ended.
+
+    Raises
+    ------
+    OutputError
+        When nothing can be written any more: the other images would fail as well.
+    """
+    outcomes = []
+    for path in paths:
+        outcome = ImageOutcome(path)
+        started = time.monotonic()
+        watcher.image(path)
+        try:
+            with open_slide(path, job.slide_mpp) as slide:
+                _one_image(slide, job, work, watcher, outcome)
+        except OutputError:
+            raise
+        except NucliSegError as error:
+            outcome.status, outcome.problem = "failed", str(error)
+            outcome.exit_code = error.exit_code
+        outcome.seconds = time.monotonic() - started
+        watcher.finished(outcome)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _one_image(
+    slide: Slide,
+    job: Job,
+    work: Callable[[Analysis, ImageOutcome], None],
+    progress: Progress,
+    outcome: ImageOutcome,
+) -> None:
+    analysis = Analysis(slide, job.engine, job.scope, progress)
+    outcome.counts.update(dict.fromkeys(job.engine.palette.names, 0))
+    work(analysis, outcome)
+    outcome.tissue_mm2 = analysis.tissue_mm2
+    outcome.facts = analysis.facts()
+    failed = len(analysis.failed_tiles) + len(analysis.keypoints.failed)
+    if failed:
+        outcome.status, outcome.exit_code = "incomplete", 1
+        outcome.problem = (
+            f"{slide.path}: {failed} tiles could not be read, so the image has no score. "
+            "Check the file and run it again."
+        )
+
+
+def detect_images(
+    paths: Sequence[Path], folder: Path, job: Job, watcher: Watcher | None = None
+) -> list[ImageOutcome]:
+    """Analyse images and write files for each: nuclei, table, preview; then summary and run.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Images.
+    folder : Path
+        Output folder; see `nucliseg_qp.outputs.OutputFolder`.
+    job : Job
+        Engine and scope.
+    watcher : Watcher, optional
+        Told about the progress.
+
+    Raises
+    ------
+    OutputError
+        When the folder cannot be written to.
+    UsageError
+        When two images have the same name.
+    """
+    named = named_images(paths)
+    out = OutputFolder(make_folder(folder))
+    started = time.monotonic()
+
+    def work(analysis: Analysis, outcome: ImageOutcome) -> None:
+        _write_image(analysis, outcome, out, job.engine)
+
+    outcomes = each_image(list(named.values()), job, work, watcher or Watcher())
+    write_summary(out.summary, [outcome.row() for outcome in outcomes])
+    _write_run(out.run, job, outcomes, time.monotonic() - started)
+    return outcomes
+
+
+def _write_image(
+    analysis: Analysis, outcome: ImageOutcome, out: OutputFolder, engine: Engine
+) -> None:
+    path, settings = analysis.slide.path, engine.settings.output
+    stem = image_stem(path)
+    preview = Preview(
+        analysis.slide, analysis.bounds, engine.palette.classes, settings.preview_px
+    )
+    with TableWriter(out.table(stem), path.name) as table:
+
+        def parts() -> Iterator[tuple[Nuclei, list[str]]]:
+            for nuclei in analysis.nuclei():
+                ids = nucleus_ids(path.name, nuclei)
+                table.add(nuclei, ids)
+                preview.add(nuclei)
+                outcome.counts.update(nuclei.counts())
+                yield nuclei, ids
+
+        colours = [(one.name, one.color_rgb) for one in engine.palette.classes]
+        write_geojson(out.nuclei(stem), parts(), colours, shard=settings.shard)
+    preview.save(out.preview(stem))
+
+
+def _write_run(path: Path, job: Job, outcomes: list[ImageOutcome], seconds: float) -> None:
+    record = engine_record(job.engine)
+    record["seconds"] = round(seconds, 3)
+    record["images"] = [
+        {
+            "path": str(outcome.path.resolve()),
+            "status": outcome.status,
+            "problem": outcome.problem,
+            "counts": dict(outcome.counts),
+            "seconds": round(outcome.seconds, 3),
+            **outcome.facts,
+        }
+        for outcome in outcomes
+    ]
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,105 @@
+"""Which part of an image is analysed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nucliseg_qp.errors import InputError
+from nucliseg_qp.geometry import Region
+from nucliseg_qp.images.within import points_within
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from shapely.geometry.base import BaseGeometry
+
+    from nucliseg_qp.images.tissue import TissueMask
+
+__all__ = ["Scope"]
+
+_AREA_SAMPLES_PX = 1024
+"""Points a side at which an area without a tissue mask is sampled."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A rectangle, polygons, both or (with neither) the whole image.
+
+    Parameters
+    ----------
+    region : Region, optional
+        In full-resolution pixels.
+    within : shapely geometry, optional
+        Polygons in full-resolution pixels.
+    """
+
+    region: Region | None = None
+    within: BaseGeometry | None = None
+
+    def bounds(self, image: Region) -> Region:
+        """Give the smallest rectangle of ``image`` that holds the scope.
+
+        Raises
+        ------
+        InputError
+            When the scope lies outside of the image.
+        """
+        bounds = image if self.region is None else image.intersection(self.region)
+        if self.within is not None:
+            bounds = bounds.intersection(_rectangle(self.within))
+        if not bounds.area_px:
+            raise InputError(
+                f"the region lies outside of the image of {image.width_px} x {image.height_px} px",
+                "Give --region and --within in pixels of the full-resolution image.",
+            )
+        return bounds
+
+    def grown(self, margin_px: int) -> Scope:
+        """Give the scope with a rim of ``margin_px``."""
+        return Scope(
+            None if self.region is None else self.region.expanded(margin_px),
+            None if self.within is None else self.within.buffer(margin_px),
+        )
+
+    def contains(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell for points of shape (n,) in full-resolution pixels which are in scope."""
+        inside = np.ones(len(x), bool)
+        if self.region is not None:
+            inside &= self.region.contains(x, y)
+        if self.within is not None:
+            inside &= points_within(self.within, x, y)
+        return inside
+
+    def area_mm2(self, image: Region, tissue: TissueMask | None, mpp: float) -> float:
+        """Give the area of the tissue in scope, or of the scope where ``tissue`` is None."""
+        bounds = self.bounds(image)
+        step = (
+            max(1.0, max(bounds.width_px, bounds.height_px) / _AREA_SAMPLES_PX)
+            if tissue is None
+            else tissue.downsample
+        )
+        x, y, weight = _sample(bounds, step)
+        inside = self.contains(x, y)
+        if tissue is not None:
+            inside &= tissue.contains(x, y)
+        return float(inside.sum() * weight * mpp**2 / 1e6)
+
+
+def _sample(
+    bounds: Region, step: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    columns = max(1, math.ceil(bounds.width_px / step))
+    rows = max(1, math.ceil(bounds.height_px / step))
+    width, height = bounds.width_px / columns, bounds.height_px / rows
+    x = bounds.x_px + (np.arange(columns) + 0.5) * width
+    y = bounds.y_px + (np.arange(rows) + 0.5) * height
+    return np.tile(x, rows), np.repeat(y, columns), width * height
+
+
+def _rectangle(geometry: BaseGeometry) -> Region:
+    left, top, right, bottom = geometry.bounds
+    x, y = math.floor(left), math.floor(top)
+    return Region(x, y, math.ceil(right) - x, math.ceil(bottom) - y)

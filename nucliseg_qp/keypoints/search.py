@@ -1,0 +1,145 @@
+"""Find the keypoints of a whole slide, window by window.
+
+The windows lie on one grid fixed to the slide, whatever tiles the outlines are made in: the
+network sees the same pixels in every run, so the keypoints do not depend on tiling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nucliseg_qp.errors import InputError
+from nucliseg_qp.images.ahead import read_ahead
+from nucliseg_qp.images.resample import read_grid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from nucliseg_qp.geometry import Region, Tile
+    from nucliseg_qp.images.slide import Slide
+    from nucliseg_qp.keypoints.runtime import KeypointRunner
+
+__all__ = ["Keypoints", "find_keypoints"]
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """Centres of nuclei in reading order, in pixels of the full-resolution image.
+
+    Parameters
+    ----------
+    x, y : ndarray of float64, shape (n,)
+        Positions.
+    score : ndarray of float32, shape (n,)
+        Probability, 0 to 1.
+    wanted : ndarray of bool, shape (n,)
+        Whether it becomes a nucleus; the others only hold their ground against those.
+    failed : tuple of Tile
+        Windows (in network pixels) that could not be read.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    score: NDArray[np.float32]
+    wanted: NDArray[np.bool_]
+    failed: tuple[Tile, ...] = ()
+
+    def __len__(self) -> int:
+        """Number of keypoints."""
+        return len(self.x)
+
+    def take(self, chosen: NDArray[np.bool_] | slice) -> Keypoints:
+        """Give the chosen keypoints, by a mask of shape (n,) or a slice."""
+        return replace(
+            self,
+            x=self.x[chosen],
+            y=self.y[chosen],
+            score=self.score[chosen],
+            wanted=self.wanted[chosen],
+        )
+
+    def inside(self, region: Region) -> Keypoints:
+        """Give the keypoints inside a region; quick, since ``y`` is sorted."""
+        first, last = np.searchsorted(self.y, [region.y_px, region.bottom_px])
+        near = self.take(slice(int(first), int(last)))
+        return near.take(region.contains(near.x, near.y))
+
+    def with_wanted(self, wanted: NDArray[np.bool_]) -> Keypoints:
+        """Give the keypoints with another choice of those that become nuclei."""
+        return replace(self, wanted=wanted)
+
+
+def find_keypoints(
+    slide: Slide,
+    windows: Sequence[Tile],
+    downsample: float,
+    runner: KeypointRunner,
+    batch_size: int,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Keypoints:
+    """Run the network on windows and collect what it finds in their cores.
+
+    Parameters
+    ----------
+    slide : Slide
+        The image.
+    windows : sequence of Tile
+        In network pixels, all crops of one size, cores without overlap.
+    downsample : float
+        Full-resolution pixels per network pixel.
+    runner : KeypointRunner
+        The network on its device.
+    batch_size : int
+        Windows handed to it at once.
+    advance : callable
+        Told the number of windows done after each batch.
+    """
+    tables: list[NDArray[np.float64]] = [np.empty((0, 3))]
+    failed: list[Tile] = []
+    for batch in _batches(_read_windows(slide, windows, downsample), batch_size):
+        good = [(window, image) for window, image in batch if not isinstance(image, InputError)]
+        failed += [window for window, image in batch if isinstance(image, InputError)]
+        if good:
+            found = runner.detect(np.stack([image for _, image in good]))
+            tables += [
+                _owned(table, window) for table, (window, _) in zip(found, good, strict=True)
+            ]
+        advance(len(batch))
+    return _sorted(np.concatenate(tables), downsample, tuple(failed))
+
+
+def _read_windows(
+    slide: Slide, windows: Sequence[Tile], downsample: float
+) -> Iterator[tuple[Tile, NDArray[np.uint8] | InputError]]:
+    def read(window: Tile) -> NDArray[np.uint8]:
+        crop = window.crop
+        return read_grid(slide, downsample, crop.x_px, crop.y_px, crop.width_px, crop.height_px)
+
+    return read_ahead(read, windows)
+
+
+def _batches(
+    pairs: Iterable[tuple[Tile, NDArray[np.uint8] | InputError]], size: int
+) -> Iterator[list[tuple[Tile, NDArray[np.uint8] | InputError]]]:
+    stream = iter(pairs)
+    while batch := list(islice(stream, size)):
+        yield batch
+
+
+def _owned(table: NDArray[np.float64], window: Tile) -> NDArray[np.float64]:
+    moved = table + [window.crop.x_px, window.crop.y_px, 0]
+    return moved[window.core.contains(moved[:, 0], moved[:, 1])]
+
+
+def _sorted(table: NDArray[np.float64], downsample: float, failed: tuple[Tile, ...]) -> Keypoints:
+    # On the 0.01 px grid of the ids: two runs that agree there agree everywhere.
+    xy = np.rint(table[:, :2] * downsample * 100) / 100
+    order = np.lexsort((xy[:, 0], xy[:, 1]))
+    score = table[order, 2].astype(np.float32)
+    return Keypoints(xy[order, 0], xy[order, 1], score, np.ones(len(xy), bool), failed)

@@ -1,0 +1,152 @@
+"""Outlines of one tile's nuclei: pixels in, rows of the nuclei table out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nucliseg_qp.images.resample import read_grid
+from nucliseg_qp.masks.outlines import Outlines, trace_outlines
+from nucliseg_qp.masks.watershed import MaskSteps, label_nuclei
+from nucliseg_qp.nuclei import Nuclei
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nucliseg_qp.config import MaskSettings
+    from nucliseg_qp.geometry import Region, Tile
+    from nucliseg_qp.images.slide import Slide
+    from nucliseg_qp.keypoints.search import Keypoints
+    from nucliseg_qp.masks.statistics import SlideStatistics
+
+__all__ = ["MaskGrid", "TileMasks", "outline_tile", "read_crop"]
+
+
+@dataclass(frozen=True)
+class MaskGrid:
+    """The resolution at which the outlines of a slide are made.
+
+    Parameters
+    ----------
+    downsample : int
+        Full-resolution pixels per mask pixel.
+    mpp : float
+        Size of a mask pixel in um.
+    bounds : Region
+        The slide, in full-resolution pixels.
+    """
+
+    downsample: int
+    mpp: float
+    bounds: Region
+
+    @classmethod
+    def of(cls, slide_mpp: float, bounds: Region, settings: MaskSettings) -> MaskGrid:
+        """Choose the whole factor that comes nearest to the wanted resolution."""
+        downsample = max(1, round(settings.mpp / slide_mpp))
+        return cls(downsample, slide_mpp * downsample, bounds)
+
+    def halo_px(self, settings: MaskSettings) -> int:
+        """Give the rim of a tile in full-resolution pixels, a multiple of ``downsample``."""
+        return int(np.ceil(settings.halo_um / self.mpp)) * self.downsample
+
+
+@dataclass(frozen=True)
+class TileMasks:
+    """What the mask step found in one tile.
+
+    Parameters
+    ----------
+    nuclei : Nuclei
+        Those the tile owns, without classes and measurements.
+    image : ndarray of uint8, shape (h, w, 3)
+        RGB of the crop at the resolution of the masks.
+    labels : ndarray of int32, shape (h, w)
+        ``i + 1`` where row ``i`` of ``nuclei`` is, 0 elsewhere.
+    steps : MaskSteps
+        How it came about.
+    """
+
+    nuclei: Nuclei
+    image: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    steps: MaskSteps
+
+
+def read_crop(slide: Slide, tile: Tile, grid: MaskGrid) -> NDArray[np.uint8]:
+    """Read the pixels of a tile with its halo at the resolution of the masks."""
+    k, crop = grid.downsample, tile.crop
+    return read_grid(
+        slide, k, crop.x_px // k, crop.y_px // k, crop.width_px // k, crop.height_px // k
+    )
+
+
+def outline_tile(
+    image: NDArray[np.uint8],
+    tile: Tile,
+    keypoints: Keypoints,
+    statistics: SlideStatistics,
+    settings: MaskSettings,
+    grid: MaskGrid,
+) -> TileMasks:
+    """Outline the nuclei whose keypoint lies in the tile's core.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (h, w, 3)
+        From `read_crop`.
+    tile : Tile
+        Core and crop in full-resolution pixels.
+    keypoints : Keypoints
+        Of the slide; those in the halo hold their ground against those of the core.
+    statistics : SlideStatistics
+        Of the whole slide.
+    settings : MaskSettings
+        Lengths in um.
+    grid : MaskGrid
+        Resolution of ``image``.
+    """
+    near = keypoints.inside(tile.crop.intersection(grid.bounds))
+    seed_xy = (np.stack([near.x, near.y], axis=1) - _corner(tile.crop)) / grid.downsample
+    steps = label_nuclei(image, seed_xy, statistics, settings, grid.mpp)
+    labels = steps.labels.copy()
+    _clear_outside(labels, tile.crop, grid)
+    owned = tile.core.contains(near.x, near.y) & near.wanted
+    _renumber(labels, owned)
+    outlines = trace_outlines(labels, int(owned.sum()))
+    area_um2 = outlines.area_px * grid.mpp**2
+    kept = (outlines.area_px > 0) & (area_um2 >= settings.min_area_um2)
+    _renumber(labels, kept)
+    nuclei = _table(near.take(owned), outlines, tile.crop, grid.downsample).take(kept)
+    return TileMasks(nuclei, image, labels, steps)
+
+
+def _corner(crop: Region) -> tuple[int, int]:
+    return crop.x_px, crop.y_px
+
+
+def _clear_outside(labels: NDArray[np.int32], crop: Region, grid: MaskGrid) -> None:
+    # A seed at the border of the image must not make an outline beyond it.
+    inside, k = crop.intersection(grid.bounds), grid.downsample
+    top, left = (inside.y_px - crop.y_px) // k, (inside.x_px - crop.x_px) // k
+    bottom, right = (inside.bottom_px - crop.y_px) // k, (inside.right_px - crop.x_px) // k
+    labels[:top] = labels[bottom:] = 0
+    labels[:, :left] = labels[:, right:] = 0
+
+
+def _renumber(labels: NDArray[np.int32], kept: NDArray[np.bool_]) -> None:
+    number = np.zeros(len(kept) + 1, np.int32)
+    number[1:][kept] = np.arange(1, int(kept.sum()) + 1)
+    np.take(number, labels, out=labels)
+
+
+def _table(keypoints: Keypoints, outlines: Outlines, crop: Region, downsample: int) -> Nuclei:
+    return Nuclei(
+        x=keypoints.x,
+        y=keypoints.y,
+        score=keypoints.score,
+        ring_xy=outlines.ring_xy * downsample + _corner(crop),
+        ring_start=outlines.ring_start,
+    )

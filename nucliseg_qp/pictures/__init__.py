@@ -1,0 +1,1 @@
+"""Pictures for people: previews with outlines, and the stages of the engine."""

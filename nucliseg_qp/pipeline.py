@@ -1,0 +1,247 @@
+"""One image through the six steps: tiles, keypoints, masks, measurements, classes, table.
+
+`Analysis.nuclei` is the place to start reading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nucliseg_qp.errors import InputError
+from nucliseg_qp.images.ahead import read_ahead
+from nucliseg_qp.images.scope import Scope
+from nucliseg_qp.images.tiles import plan_tiles, plan_windows
+from nucliseg_qp.images.tissue import find_tissue
+from nucliseg_qp.keypoints.search import Keypoints, find_keypoints
+from nucliseg_qp.masks.statistics import SlideStatistics, sample_statistics
+from nucliseg_qp.masks.tile import MaskGrid, TileMasks, outline_tile, read_crop
+from nucliseg_qp.palette.classes import load_palette
+from nucliseg_qp.palette.stains import StainMatrix
+from nucliseg_qp.quantify.measure import measure_nuclei
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from nucliseg_qp.config import Settings
+    from nucliseg_qp.geometry import Tile
+    from nucliseg_qp.images.slide import Slide
+    from nucliseg_qp.images.tissue import TissueMask
+    from nucliseg_qp.keypoints.runtime import KeypointRunner
+    from nucliseg_qp.nuclei import Nuclei
+    from nucliseg_qp.palette.classes import Palette
+
+__all__ = ["Analysis", "Engine", "Progress", "Silent"]
+
+
+class Progress(Protocol):
+    """Who wants to know how far an image is."""
+
+    def stage(self, name: str, total: int) -> None:
+        """Begin a step of ``total`` pieces."""
+
+    def advance(self, pieces: int = 1, nuclei: int = 0) -> None:
+        """Tell that pieces are done and how many nuclei they gave."""
+
+
+class Silent:
+    """Nobody wants to know."""
+
+    def stage(self, name: str, total: int) -> None:
+        """Do nothing."""
+
+    def advance(self, pieces: int = 1, nuclei: int = 0) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Everything that is loaded once and used for every image.
+
+    Parameters
+    ----------
+    settings : Settings
+        All settings.
+    runner : KeypointRunner
+        The network on its device.
+    palette : Palette
+        Classes and the rule that tells them apart.
+    stains : StainMatrix
+        For optical densities.
+    """
+
+    settings: Settings
+    runner: KeypointRunner
+    palette: Palette
+    stains: StainMatrix
+
+    @classmethod
+    def start(cls, settings: Settings) -> Engine:
+        """Load model and palette.
+
+        Raises
+        ------
+        ModelError, DeviceError, UsageError
+            When the model, the device or the palette is not there.
+        """
+        from nucliseg_qp.keypoints.model import load_model
+        from nucliseg_qp.keypoints.runtime import KeypointRunner, pick_device
+
+        palette = load_palette(settings.classes.palette)
+        wanted = settings.keypoints
+        runner = KeypointRunner(
+            load_model(wanted.model),
+            pick_device(wanted.device),
+            wanted.precision,
+            threshold=wanted.threshold,
+        )
+        return cls(settings, runner, palette, StainMatrix.from_settings(settings.stains))
+
+    @property
+    def mpp(self) -> float:
+        """Pixel size in um the network works at."""
+        return self.settings.keypoints.mpp or self.runner.info.mpp
+
+
+class Analysis:
+    """One image on its way through the engine.
+
+    Parameters
+    ----------
+    slide : Slide
+        The image, with a pixel size.
+    engine : Engine
+        Model, palette and settings.
+    scope : Scope, optional
+        Part of the image to analyse; all of it when left out.  The nuclei of a part are the same
+        as in an analysis of the whole.
+    progress : Progress, optional
+        Told how far it is.
+    """
+
+    def __init__(
+        self,
+        slide: Slide,
+        engine: Engine,
+        scope: Scope | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.slide = slide
+        self.engine = engine
+        self.scope = scope or Scope()
+        self.progress: Progress = progress or Silent()
+        self.bounds = self.scope.bounds(slide.bounds)
+        self.failed_tiles: list[Tile] = []
+        self.done_tiles = 0
+
+    def nuclei(self) -> Iterator[Nuclei]:
+        """Give the nuclei tile by tile; memory does not grow with the slide."""
+        self.progress.stage("outlines", len(self.tiles))
+        for tile, image in read_ahead(self._read_crop, self.tiles):
+            if isinstance(image, InputError):
+                self.failed_tiles.append(tile)
+                continue
+            masks = self.masks(tile, image)
+            measured = self._measure(masks)
+            self.done_tiles += 1
+            self.progress.advance(1, len(measured))
+            yield self._classify(measured)
+
+    @cached_property
+    def tissue(self) -> TissueMask | None:
+        """Where there is tissue, or None when every pixel is looked at."""
+        settings = self.engine.settings.tissue
+        return find_tissue(self.slide, settings) if settings.find else None
+
+    @cached_property
+    def statistics(self) -> SlideStatistics:
+        """Colours of the whole slide, also when only a part of it is analysed."""
+        windows = self._plan_windows(Scope())
+        return sample_statistics(self.slide, windows, self._downsample, self.tissue)
+
+    @cached_property
+    def keypoints(self) -> Keypoints:
+        """Keypoints of the scope and of the rim that its outlines can touch."""
+        windows = self._plan_windows(self.scope.grown(self._halo_px))
+        self.progress.stage("keypoints", len(windows))
+        runner, batch = self.engine.runner, self.engine.settings.keypoints.batch_size
+        found = find_keypoints(
+            self.slide, windows, self._downsample, runner, batch, self.progress.advance
+        )
+        found = found.inside(self.slide.bounds)
+        if self.tissue is not None:
+            found = found.take(self.tissue.contains(found.x, found.y))
+        return found.with_wanted(self.scope.contains(found.x, found.y))
+
+    @cached_property
+    def tiles(self) -> list[Tile]:
+        """Tiles with at least one keypoint in their core."""
+        tiles = plan_tiles(
+            self.bounds, self.engine.settings.tiles, self.grid.downsample, self._halo_px
+        )
+        keypoints = self.keypoints
+        return [tile for tile in tiles if keypoints.inside(tile.core).wanted.any()]
+
+    @cached_property
+    def grid(self) -> MaskGrid:
+        """Resolution of the outlines."""
+        return MaskGrid.of(self._slide_mpp, self.slide.bounds, self.engine.settings.masks)
+
+    @property
+    def tissue_mm2(self) -> float:
+        """Area of the tissue in the scope."""
+        return self.scope.area_mm2(self.slide.bounds, self.tissue, self._slide_mpp)
+
+    def facts(self) -> dict[str, Any]:
+        """Give what a run's record says about this image, ready for JSON."""
+        mpp = self.slide.mpp
+        return {
+            "width_px": self.slide.dimensions[0],
+            "height_px": self.slide.dimensions[1],
+            "mpp": self._slide_mpp,
+            "mpp_source": mpp.source if mpp else "",
+            "reader": self.slide.reader,
+            "tissue_mm2": self.tissue_mm2,
+            "tiles_done": self.done_tiles,
+            "tiles_failed": len(self.failed_tiles),
+            "windows_failed": len(self.keypoints.failed),
+        }
+
+    def masks(self, tile: Tile, image: NDArray[np.uint8]) -> TileMasks:
+        """Outline the nuclei of one tile, ``image`` being its crop of shape (h, w, 3)."""
+        settings = self.engine.settings.masks
+        return outline_tile(image, tile, self.keypoints, self.statistics, settings, self.grid)
+
+    def _measure(self, masks: TileMasks) -> Nuclei:
+        return measure_nuclei(
+            masks.image, masks.labels, masks.nuclei, self.engine.stains, self._slide_mpp
+        )
+
+    def _classify(self, nuclei: Nuclei) -> Nuclei:
+        return self.engine.palette.classify(nuclei)
+
+    def _read_crop(self, tile: Tile) -> NDArray[np.uint8]:
+        return read_crop(self.slide, tile, self.grid)
+
+    def _plan_windows(self, scope: Scope) -> list[Tile]:
+        info = self.engine.runner.info
+        core_px = self.engine.settings.keypoints.window_px - 2 * info.halo_px
+        bounds = scope.bounds(self.slide.bounds)
+        return plan_windows(bounds, self._downsample, core_px, info.halo_px, self.tissue)
+
+    @property
+    def _slide_mpp(self) -> float:
+        if self.slide.mpp is None:
+            raise InputError(f"{self.slide.path} has no pixel size", "Give --slide-mpp.")
+        return self.slide.mpp.mpp
+
+    @property
+    def _downsample(self) -> float:
+        return self.engine.mpp / self._slide_mpp
+
+    @property
+    def _halo_px(self) -> int:
+        return self.grid.halo_px(self.engine.settings.masks)
