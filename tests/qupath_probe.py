@@ -1,0 +1,169 @@
+"""Answers questions about files with the real QuPath; `conftest.py` runs it as a process.
+
+Standard output carries answers only: Java's prints go to standard error.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+
+
+def _answers_only():
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return out
+
+
+OUT = _answers_only()
+
+import paquo.java as java  # noqa: E402
+from jpype import JArray, JClass, JString  # noqa: E402
+
+Throwable = JClass("java.lang.Throwable")
+
+QP = JClass("qupath.lib.scripting.QP")
+QP.getCoreClasses()
+
+
+def _object(item, points=False):
+    roi, path_class = item.getROI(), item.getPathClass()
+    measured = item.getMeasurementList()
+    return {
+        "id": str(item.getID()),
+        "type": str(item.getClass().getSimpleName()),
+        "class": None if path_class is None else str(path_class.toString()),
+        "color": None if path_class is None else int(path_class.getColor()),
+        "locked": bool(item.isLocked()),
+        "name": None if item.getName() is None else str(item.getName()),
+        "parent": None if item.getParent() is None else str(item.getParent().getID()),
+        "roi": str(roi.getRoiName()),
+        "area": float(roi.getArea()),
+        "valid": bool(roi.getGeometry().isValid()),
+        "plane": [int(roi.getZ()), int(roi.getT())],
+        "points": _points(roi) if points else None,
+        "measurements": {str(k): float(measured.get(k)) for k in measured.getNames()},
+    }
+
+
+def _points(roi):
+    return [[float(point.getX()), float(point.getY())] for point in roi.getAllPoints()]
+
+
+def read_objects(path, points):
+    found = java.PathIO.readObjects(java.File(path))
+    return {"objects": [_object(item, points) for item in found]}
+
+
+def project(path):
+    opened = _load(path)
+    return {
+        "version": str(opened.getVersion()),
+        "classes": [[str(c.toString()), int(c.getColor())] for c in opened.getPathClasses()],
+        "images": [_image(entry) for entry in opened.getImageList()],
+    }
+
+
+def _load(path):
+    return java.ProjectIO.loadProject(java.File(path), java.BufferedImage)
+
+
+def _image(entry):
+    data = entry.readImageData()
+    server = data.getServer()
+    hierarchy = data.getHierarchy()
+    calibration = server.getPixelCalibration()
+    found = {
+        "id": str(entry.getID()),
+        "name": str(entry.getImageName()),
+        "uri": [str(uri) for uri in entry.getURIs()],
+        "type": str(data.getImageType().name()),
+        "size": [int(server.getWidth()), int(server.getHeight())],
+        "mpp": float(calibration.getAveragedPixelSizeMicrons()),
+        "metadata": {str(k): str(entry.getMetadataValue(k)) for k in entry.getMetadataKeys()},
+        "annotations": [_object(item) for item in hierarchy.getAnnotationObjects()],
+        "detections": [_object(item) for item in hierarchy.getDetectionObjects()],
+    }
+    server.close()
+    return found
+
+
+def run_script(path, script, args):
+    opened = _load(path)
+    results, problems = [], []
+    for entry in opened.getImageList():
+        data = entry.readImageData()
+        try:
+            results.append(str(_evaluate(script, opened, data, args)))
+            entry.saveImageData(data)
+        except Throwable as error:
+            problems.append(str(error.toString()))
+        finally:
+            data.getServer().close()
+    opened.syncChanges()
+    return {"results": results, "problems": problems}
+
+
+def compile_script(script, phase):
+    """Compile as QuPath would, up to a phase of Groovy's compiler."""
+    unit = JClass("org.codehaus.groovy.control.CompilationUnit")(_configuration(), None, _loader())
+    unit.addSource("script.groovy", script)
+    try:
+        unit.compile(phase)
+    except Throwable as error:
+        return {"problem": str(error.getMessage())}
+    return {"problem": ""}
+
+
+def _loader():
+    shell = JClass("groovy.lang.GroovyClassLoader")
+    return shell(java.GeneralTools.class_.getClassLoader(), _configuration())
+
+
+def _configuration():
+    imports = JClass("org.codehaus.groovy.control.customizers.ImportCustomizer")()
+    imports.addStaticStars("qupath.lib.scripting.QP")
+    for core in QP.getCoreClasses():
+        if core.getCanonicalName() is not None:
+            imports.addImports(core.getCanonicalName())
+    configuration = JClass("org.codehaus.groovy.control.CompilerConfiguration")()
+    configuration.addCompilationCustomizers(imports)
+    return configuration
+
+
+def _evaluate(text, opened, data, args):
+    binding = JClass("groovy.lang.Binding")()
+    binding.setVariable("args", JArray(JString)(args))
+    parent = java.GeneralTools.class_.getClassLoader()
+    shell = JClass("groovy.lang.GroovyShell")(parent, binding, _configuration())
+    QP.setBatchProjectAndImage(opened, data)
+    try:
+        return shell.evaluate(text, "script.groovy")
+    finally:
+        QP.resetBatchProjectAndImage()
+
+
+QUESTIONS = {
+    "read_objects": read_objects,
+    "project": project,
+    "run_script": run_script,
+    "compile_script": compile_script,
+}
+
+
+def main():
+    gc.freeze()
+    for line in sys.stdin:
+        about = json.loads(line)
+        try:
+            answer = QUESTIONS[about.pop("question")](**about)
+        except Throwable as error:
+            answer = {"problem": str(error.toString())}
+        OUT.write(json.dumps(answer) + "\n")
+        OUT.flush()
+
+
+if __name__ == "__main__":
+    main()
