@@ -8,17 +8,22 @@ chromatin reach the training set with exact masks.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from nucliseg_qp.training.looks import Look
 from nucliseg_qp.training.synthetic import Field, compressed, uneven
 from nucliseg_qp.training.tissue.background import Window, background
+from nucliseg_qp.training.tissue.layout import draw_grades
 from nucliseg_qp.training.tissue.paint import expose, photograph
-from nucliseg_qp.training.tissue.scene import draw_grades, plan
-from nucliseg_qp.training.tissue.textures import F32
+from nucliseg_qp.training.tissue.scene import plan
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nucliseg_qp.training.looks import Look
+    from nucliseg_qp.training.tissue.textures import F32
 
 # Mean nuclear diameters of tissue, from which the pixel size of a picture without one is taken.
 _TYPICAL_DIAMETER_UM = (7.5, 10.5)
@@ -118,7 +123,9 @@ def recolour_haematoxylin(
     haze = np.float32(look.stroma_dab_od) * np.clip(amount / max(look.stroma_od, 0.02), 0.0, 2.0)
     dab = _relief(density, truth) * cover * dab_target + haze * (1 - cover)
     under = 1.0 - cover * (1.0 - _under(truth, look))
-    return _finish(rng, amount * under, dab, truth, look, mpp)
+    return _finish(
+        rng, (amount * under).astype(np.float32), dab.astype(np.float32), truth, look, mpp
+    )
 
 
 def _check(intensity: NDArray[np.generic], labels: NDArray[np.integer]) -> None:
@@ -205,7 +212,7 @@ def _finish(
     rng: np.random.Generator, haematoxylin: F32, dab: F32, truth: _Truth, look: Look, mpp: float
 ) -> Field:
     size_px = (haematoxylin.shape[1], haematoxylin.shape[0])
-    light = expose(haematoxylin.astype(np.float32), dab.astype(np.float32), look)
+    light = expose(haematoxylin, dab, look)
     light *= uneven(rng, size_px, look.uneven_light)
     at = (int(rng.integers(0, 4096)), int(rng.integers(0, 4096)))
     # These pictures carry their own optical blur already.

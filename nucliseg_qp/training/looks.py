@@ -159,7 +159,7 @@ def random_look(rng: np.random.Generator) -> Look:
         dab_od=((0.13, 0.38), (0.38, 0.6), (0.6, top)),
         haematoxylin_under_dab=float(rng.uniform(0.3, 1.0)),
         irregularity=float(rng.uniform(0.03, 0.14)),
-        chromatin=float(rng.uniform(0.08, 0.45)),
+        chromatin=float(rng.uniform(0.08, 0.36)),
         rim=float(rng.uniform(0, 0.7)),
         vesicular=float(rng.beta(0.7, 1.0)),
         nucleoli=float(rng.uniform(0, 0.9)),

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nucliseg_qp.errors import OutputError, UsageError
 from nucliseg_qp.training.looks import Look, plain_look
@@ -25,6 +24,11 @@ from nucliseg_qp.training.tissue.paint import (
     photograph,
 )
 from nucliseg_qp.training.tissue.scene import Scene, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
 __all__ = ["SlideTruth", "write_slide"]
 
@@ -71,8 +75,13 @@ class SlideTruth:
 
     def save(self, path: Path) -> None:
         """Write points, classes, DAB and pixel size as .npz; labels need the object itself."""
-        columns = {"points": self.points, "classes": self.classes, "dab_od": self.dab_od}
-        np.savez_compressed(path, **columns, mpp=np.float64(self.mpp))
+        np.savez_compressed(
+            path,
+            points=self.points,
+            classes=self.classes,
+            dab_od=self.dab_od,
+            mpp=np.float64(self.mpp),
+        )
 
 
 @dataclass

@@ -7,16 +7,20 @@ the Beer-Lambert law with unit stain vectors (Ruifrok and Johnston, 2001).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from nucliseg_qp.training.looks import Look, plain_look, random_look
 from nucliseg_qp.training.tissue.background import Window
 from nucliseg_qp.training.tissue.paint import Painting, expose, paint, photograph
 from nucliseg_qp.training.tissue.scene import Scene, plan
-from nucliseg_qp.training.tissue.textures import F32
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nucliseg_qp.training.tissue.textures import F32
 
 __all__ = ["Field", "Look", "draw_field", "plain_look", "random_look"]
 
@@ -91,11 +95,12 @@ def compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     if quality <= 0:
         return image
     _, data = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1], dtype=np.uint8)
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def _field(image: NDArray[np.uint8], painting: Painting, scene: Scene, mpp: float) -> Field:
-    """Number the nuclei that remain visible from 1 on."""
+    """Give numbers from 1 on to the nuclei that remain visible."""
     seen = np.bincount(painting.labels.ravel(), minlength=len(scene.nuclei) + 1)[1:] > 0
     keep = seen[painting.rows]
     rows = painting.rows[keep]

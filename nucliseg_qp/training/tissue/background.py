@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from nucliseg_qp.training.tissue.glands import WALL_UM, wall_distance_um
-from nucliseg_qp.training.tissue.scene import MAP_STEP_UM, SPINDLE, Maps, Scene
+from nucliseg_qp.training.tissue.layout import SPINDLE
+from nucliseg_qp.training.tissue.maps import MAP_STEP_UM, MARGIN_UM
 from nucliseg_qp.training.tissue.textures import F32, textures, window
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nucliseg_qp.training.tissue.scene import Scene
 
 # Slow things are computed on a grid this coarse, anchored at the scene's origin.
 _COARSE_UM = 2.0
@@ -39,13 +45,13 @@ def background(scene: Scene, view: Window) -> tuple[F32, F32]:
     x, y = view.x_px + scene.offset_px[0], view.y_px + scene.offset_px[1]
     cloud = window(bank.cloud, x, y, *view.size_px)
     walls = window(bank.walls, x, y, *view.size_px)
-    fibre = _fibres(bank.fibres, enlarge(maps.direction, maps, view), x, y, view)
+    fibre = _fibres(bank.fibres, enlarge(maps.direction, view), x, y, view)
     relief = 0.42 * fibre + 0.2 * window(bank.grain, x, y, *view.size_px) + 0.2 * cloud
     relief = np.maximum(1.0 + np.float32(look.texture) * relief, 0.05)
     plasma, lumen, haze = _cells(scene, view)
     tissue = _tissue(scene, view, cloud, walls, plasma) * np.clip(1.0 - lumen, 0.06, 1.0)
     plasma *= 1.0 + np.float32(look.borders) * walls
-    tone = 1.0 + 0.25 * enlarge(maps.tone, maps, view)
+    tone = 1.0 + 0.25 * enlarge(maps.tone, view)
     layers = [
         tissue * np.maximum(tone * relief * np.float32(stroma) + plasma * np.float32(cell), 0.0)
         for stroma, cell in (
@@ -62,13 +68,14 @@ def background(scene: Scene, view: Window) -> tuple[F32, F32]:
 
 def fold(scene: Scene, view: Window) -> F32:
     """Return the factor by which a fold thickens the tissue, (h, w) float32, 1 elsewhere."""
-    height = enlarge(scene.maps.fold, scene.maps, view)
-    return 1.0 + np.float32(scene.look.folds) * np.exp(-((height * np.float32(12.0)) ** 2))
+    height = enlarge(scene.maps.fold, view)
+    ridge = np.exp(-((height * np.float32(12.0)) ** 2))
+    return np.asarray(1.0 + np.float32(scene.look.folds) * ridge, np.float32)
 
 
-def enlarge(values: F32, maps: Maps, view: Window) -> F32:
+def enlarge(values: F32, view: Window) -> F32:
     """Interpolate a map to the pixels of a window, (h, w) float32."""
-    first = -round(maps.margin_um / MAP_STEP_UM)
+    first = -round(MARGIN_UM / MAP_STEP_UM)
     return _stretch(values, view, MAP_STEP_UM, first, first)
 
 
@@ -108,11 +115,9 @@ def _fibres(fibres: tuple[F32, ...], direction: F32, x: int, y: int, view: Windo
 def _tissue(scene: Scene, view: Window, cloud: F32, walls: F32, plasma: F32) -> F32:
     """Return 1 in tissue, 0 on glass, and threads between vacuoles in a web."""
     look, maps = scene.look, scene.maps
-    tissue = np.clip(0.5 - enlarge(maps.open, maps, view) * 2.0 + 0.4 * cloud, 0.0, 1.0)
+    tissue = np.clip(0.5 - enlarge(maps.open, view) * 2.0 + 0.4 * cloud, 0.0, 1.0)
     if look.web > 0:
-        spread = np.clip(
-            enlarge(maps.tone, maps, view) + 4.0 * np.float32(look.web) - 2.0, 0.0, 1.0
-        )
+        spread = np.clip(enlarge(maps.tone, view) + 4.0 * np.float32(look.web) - 2.0, 0.0, 1.0)
         hollow = spread * (1.0 - plasma) * np.clip(1.0 - 1.6 * walls, 0.0, 0.95)
         tissue *= 1.0 - hollow
     return tissue

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nucliseg_qp.training.looks import Look
+if TYPE_CHECKING:
+    from nucliseg_qp.training.looks import Look
 
 F64 = NDArray[np.float64]
 
@@ -75,13 +77,13 @@ def palisade(rng: np.random.Generator, glands: Glands, look: Look) -> NDArray[np
 
 def _lining(rng: np.random.Generator, glands: Glands, row: int, look: Look) -> NDArray[np.float64]:
     depth_um = WALL_UM * 0.55
-    across_um = 2.7 * look.size_factor
+    across_um = 2.9 * look.size_factor
     round_um = 2 * np.pi * (glands.radius_um[row] + depth_um)
-    count = max(int(round_um / (2.15 * across_um * (1 - 0.6 * look.overlap))), 5)
+    count = max(int(round_um / (1.95 * across_um * (1 - 0.6 * look.overlap))), 5)
     angle = np.arange(count) * (2 * np.pi / count) + rng.normal(0, 0.12 / count, count)
     distance = glands.reach_um(row, angle) + depth_um + rng.normal(0, 1.3, count)
     half_across = across_um * rng.uniform(0.85, 1.12, count)
-    half_along = half_across * rng.uniform(1.5, 2.2, count)
+    half_along = half_across * rng.uniform(1.5, 2.5, count)
     x_um = glands.x_um[row] + distance * np.cos(angle)
     y_um = glands.y_um[row] + distance * np.sin(angle)
     tilt = angle + rng.normal(0, 0.12, count)

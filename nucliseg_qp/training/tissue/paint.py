@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from nucliseg_qp.training.looks import Look, Triple
 from nucliseg_qp.training.tissue.background import Window, background, fold
-from nucliseg_qp.training.tissue.scene import Scene
 from nucliseg_qp.training.tissue.stamp import Outline, outline, stamp
 from nucliseg_qp.training.tissue.textures import F32, white_noise, window
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nucliseg_qp.training.looks import Look, Triple
+    from nucliseg_qp.training.tissue.scene import Scene
 
 _UNDERLAY = 0.3  # share of what lies below a nucleus that shines through it
 _LEAST_BLUR_PX = 0.15

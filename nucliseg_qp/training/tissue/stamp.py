@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nucliseg_qp.training.tissue.scene import SPINDLE, Scene
+from nucliseg_qp.training.tissue.layout import SPINDLE
 from nucliseg_qp.training.tissue.textures import F32, Textures, textures, window
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nucliseg_qp.training.tissue.scene import Scene
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,8 @@ def _radius(scene: Scene, row: int, dx: F32, dy: F32, wobble: F32) -> F32:
     if nuclei.kind[row] == SPINDLE:  # blunt ends, not those of a leaf
         u2 *= np.float32(0.7) + np.float32(0.3) * u2
     rho = np.sqrt(u2 + v * v)
-    return rho * (1.0 + np.float32(scene.look.irregularity) * np.clip(wobble, -1.6, 1.6))
+    wave = np.float32(scene.look.irregularity) * np.clip(wobble, -1.6, 1.6)
+    return np.asarray(rho * (1.0 + wave), np.float32)
 
 
 def _stains(scene: Scene, row: int, shape: Outline, alpha: F32, bank: Textures) -> tuple[F32, F32]:

@@ -63,7 +63,7 @@ def window(texture: F32, x_px: int, y_px: int, width_px: int, height_px: int) ->
     """Return the (height, width, ...) part of an endlessly repeated texture."""
     rows = np.arange(y_px, y_px + height_px) % texture.shape[0]
     columns = np.arange(x_px, x_px + width_px) % texture.shape[1]
-    return np.take(np.take(texture, rows, axis=0), columns, axis=1)
+    return np.asarray(np.take(np.take(texture, rows, axis=0), columns, axis=1), np.float32)
 
 
 def _noise(
@@ -113,4 +113,7 @@ def _foam(rng: np.random.Generator, px_per_um: float) -> F32:
     gap = np.asarray(cv2.resize(wide, (side_px + 2, side_px + 2)), np.float32)[1:-1, 1:-1]
     bend = 1.6 * px_per_um
     shift = [_noise(rng, side_px, 2.5 * px_per_um, 2.5 * px_per_um, 0.0) * bend for _ in "xy"]
-    return np.exp(-((_displaced(gap, *shift) / np.float32(max(1.5 * px_per_um, 1.0))) ** 2))
+    return np.asarray(
+        np.exp(-((_displaced(gap, *shift) / np.float32(max(1.5 * px_per_um, 1.0))) ** 2)),
+        np.float32,
+    )
