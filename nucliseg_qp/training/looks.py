@@ -22,7 +22,7 @@ _HAEMATOXYLINS: tuple[Triple, ...] = (
     (0.635, 0.645, 0.430),
     (0.810, 0.515, 0.280),
 )
-_DABS: tuple[Triple, ...] = (QUPATH_DAB, (0.450, 0.590, 0.670))
+_DABS: tuple[Triple, ...] = (QUPATH_DAB, (0.370, 0.590, 0.720))
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Look:
         Range of the mean haematoxylin density of a nucleus.
     negative_dab_od, dab_od
         Range of the mean DAB density of negative, and of 1+, 2+, 3+ nuclei.
+    dab_darkening
+        How much dense DAB turns from brown to black: red density added per squared DAB.
     haematoxylin_under_dab
         Share of its haematoxylin that a positive nucleus keeps.
     irregularity, chromatin, rim
@@ -97,6 +99,7 @@ class Look:
     haematoxylin_od: Range = (0.28, 0.5)
     negative_dab_od: Range = (0.0, 0.05)
     dab_od: tuple[Range, Range, Range] = ((0.26, 0.38), (0.43, 0.58), (0.65, 1.3))
+    dab_darkening: float = 0.0
     haematoxylin_under_dab: float = 0.65
     irregularity: float = 0.085
     chromatin: float = 0.22
@@ -157,6 +160,7 @@ def random_look(rng: np.random.Generator) -> Look:
         haematoxylin_od=(low, low * float(rng.uniform(1.3, 2.5))),
         negative_dab_od=(0.0, float(rng.uniform(0.01, 0.09))),
         dab_od=((0.13, 0.38), (0.38, 0.6), (0.6, top)),
+        dab_darkening=float(rng.uniform(0, 0.22)),
         haematoxylin_under_dab=float(rng.uniform(0.3, 1.0)),
         irregularity=float(rng.uniform(0.03, 0.14)),
         chromatin=float(rng.uniform(0.08, 0.36)),

@@ -118,7 +118,8 @@ def _tissue(scene: Scene, view: Window, cloud: F32, walls: F32, plasma: F32) -> 
     tissue = np.clip(0.5 - enlarge(maps.open, view) * 2.0 + 0.4 * cloud, 0.0, 1.0)
     if look.web > 0:
         spread = np.clip(enlarge(maps.tone, view) + 4.0 * np.float32(look.web) - 2.0, 0.0, 1.0)
-        hollow = spread * (1.0 - plasma) * np.clip(1.0 - 1.6 * walls, 0.0, 0.95)
+        filled = np.float32(1.0 - 0.75 * look.web)
+        hollow = spread * (1.0 - filled * plasma) * np.clip(1.0 - 1.6 * walls, 0.0, 0.95)
         tissue *= 1.0 - hollow
     return tissue
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _UNDERLAY = 0.3  # share of what lies below a nucleus that shines through it
 _LEAST_BLUR_PX = 0.15
+# Dense DAB scatters and blocks red too, until brown is black.
+_BLACKENING = (1.0, 0.4, 0.0)
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,11 @@ def expose(haematoxylin: F32, dab: F32, look: Look) -> F32:
     """Beer-Lambert: concentrations to light, (h, w, 3) float32 in 0..255 before the camera."""
     light = np.empty((*haematoxylin.shape, 3), np.float32)
     minus_log10 = np.float32(-np.log(10.0))
-    vectors = zip(_unit(look.haematoxylin), _unit(look.dab), look.white, strict=True)
-    for channel, (h, d, white) in enumerate(vectors):
-        density = haematoxylin * (np.float32(h) * minus_log10)
-        density += dab * (np.float32(d) * minus_log10)
-        through = np.exp(density, out=density)
+    vectors = zip(_unit(look.haematoxylin), _unit(look.dab), look.white, _BLACKENING, strict=True)
+    for channel, (h, d, white, black) in enumerate(vectors):
+        bend = np.float32(look.dab_darkening * black)
+        density = haematoxylin * np.float32(h) + dab * (np.float32(d) + bend * dab)
+        through = np.exp(density * minus_log10)
         through *= np.float32((1 - look.flare) * white)
         through += np.float32(look.flare * white)
         light[..., channel] = through

@@ -45,7 +45,7 @@ def _made(step: int) -> Textures:
     # Sides without a common factor, so that the sum of two textures does not visibly repeat.
     return Textures(
         chromatin=_noise(rng, 512, 0.42 * px_per_um, 0.42 * px_per_um, 0.0),
-        outline=_noise(rng, 512, 2.2 * px_per_um, 2.2 * px_per_um, 0.0),
+        outline=_outline(rng, px_per_um),
         grain=_noise(rng, 625, 0.5 * px_per_um, 0.5 * px_per_um, 0.0),
         cloud=_noise(rng, 675, 5.0 * px_per_um, 5.0 * px_per_um, 0.0),
         fibres=tuple(_fibre(rng, px_per_um, k * np.pi / 4) for k in range(4)),
@@ -79,6 +79,13 @@ def _noise(
     spectrum = np.fft.rfft2(rng.standard_normal((side_px, side_px))) * gain
     field = np.fft.irfft2(spectrum, s=(side_px, side_px))
     return np.asarray(field / field.std(), dtype=np.float32)
+
+
+def _outline(rng: np.random.Generator, px_per_um: float) -> F32:
+    """Broad dents and fine raggedness of nuclear outlines."""
+    dents = _noise(rng, 512, 2.6 * px_per_um, 2.6 * px_per_um, 0.0)
+    ragged = _noise(rng, 512, 0.9 * px_per_um, 0.9 * px_per_um, 0.0)
+    return np.asarray(0.97 * dents + 0.22 * ragged, np.float32)
 
 
 def _fibre(rng: np.random.Generator, px_per_um: float, angle: float) -> F32:
