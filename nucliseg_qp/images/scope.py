@@ -88,9 +88,7 @@ class Scope:
         return float(inside.sum() * weight * mpp**2 / 1e6)
 
 
-def _sample(
-    bounds: Region, step: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+def _sample(bounds: Region, step: float) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     columns = max(1, math.ceil(bounds.width_px / step))
     rows = max(1, math.ceil(bounds.height_px / step))
     width, height = bounds.width_px / columns, bounds.height_px / rows

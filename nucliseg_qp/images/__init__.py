@@ -1,0 +1,3 @@
+"""Where pixels come from: slides, the tissue on them, and the tiles they are cut into."""
+
+from __future__ import annotations
