@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.pipeline import Engine, Progress
     from nucliseg_qp.quantify.scores import Scores
+    from nucliseg_qp.quantify.table import SummaryRow
 
 __all__ = ["ImageOutcome", "Job", "Watcher", "detect_images", "each_image", "named_images"]
 
@@ -99,15 +100,14 @@ class ImageOutcome:
 
     @property
     def scores(self) -> Scores:
-        """Positive %, H-score and so on; not a number for an image that is not done."""
-        counts = self.counts if self.status == "done" else {}
-        return score_counts(counts, self.tissue_mm2)
+        """Positive %, H-score and so on, exactly as QuPath computes them."""
+        return score_counts(self.counts, self.tissue_mm2)
 
-    def row(self) -> dict[str, Any]:
-        """Give the row of summary.csv."""
+    def row(self) -> SummaryRow:
+        """Give the line of summary.csv."""
         return summary_row(
             self.path.name,
-            dict(self.counts),
+            self.counts,
             self.scores,
             tissue_mm2=self.tissue_mm2,
             seconds=self.seconds,

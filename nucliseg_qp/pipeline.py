@@ -19,6 +19,7 @@ from nucliseg_qp.masks.statistics import SlideStatistics, sample_statistics
 from nucliseg_qp.masks.tile import MaskGrid, TileMasks, outline_tile, read_crop
 from nucliseg_qp.palette.classes import load_palette
 from nucliseg_qp.palette.stains import StainMatrix
+from nucliseg_qp.pictures.stages import stage_pictures
 from nucliseg_qp.quantify.measure import measure_nuclei
 
 if TYPE_CHECKING:
@@ -145,10 +146,10 @@ class Analysis:
                 self.failed_tiles.append(tile)
                 continue
             masks = self.masks(tile, image)
-            measured = self._measure(masks)
+            nuclei = self.engine.palette.classify(self._measure(masks))
             self.done_tiles += 1
-            self.progress.advance(1, len(measured))
-            yield self._classify(measured)
+            self.progress.advance(1, len(nuclei))
+            yield nuclei
 
     @cached_property
     def tissue(self) -> TissueMask | None:
@@ -197,18 +198,38 @@ class Analysis:
 
     def facts(self) -> dict[str, Any]:
         """Give what a run's record says about this image, ready for JSON."""
-        mpp = self.slide.mpp
         return {
-            "width_px": self.slide.dimensions[0],
-            "height_px": self.slide.dimensions[1],
-            "mpp": self._slide_mpp,
-            "mpp_source": mpp.source if mpp else "",
+            **self._image_facts(),
             "reader": self.slide.reader,
-            "tissue_mm2": self.tissue_mm2,
             "tiles_done": self.done_tiles,
             "tiles_failed": len(self.failed_tiles),
             "windows_failed": len(self.keypoints.failed),
         }
+
+    def plan_facts(self) -> dict[str, Any]:
+        """Give what is known before the network runs, for a plan."""
+        windows = len(self._plan_windows(self.scope.grown(self._halo_px)))
+        return {**self._image_facts(), "windows": windows}
+
+    def _image_facts(self) -> dict[str, Any]:
+        return {
+            "width_px": self.slide.dimensions[0],
+            "height_px": self.slide.dimensions[1],
+            "mpp": self._slide_mpp,
+            "mpp_source": self.slide.mpp.source if self.slide.mpp else "",
+            "tissue_mm2": self.tissue_mm2,
+        }
+
+    def stages(self) -> dict[str, NDArray[np.uint8]]:
+        """Give the picture of each step for the tile with most nuclei; none without nuclei."""
+        if not self.tiles:
+            return {}
+        tile = max(self.tiles, key=lambda tile: len(self.keypoints.inside(tile.core)))
+        masks = self.masks(tile, self._read_crop(tile))
+        nuclei = self.engine.palette.classify(self._measure(masks))
+        corner = (tile.crop.x_px, tile.crop.y_px)
+        classes = self.engine.palette.classes
+        return stage_pictures(masks, nuclei, classes, corner, self.grid.downsample)
 
     def masks(self, tile: Tile, image: NDArray[np.uint8]) -> TileMasks:
         """Outline the nuclei of one tile, ``image`` being its crop of shape (h, w, 3)."""
@@ -216,21 +237,21 @@ class Analysis:
         return outline_tile(image, tile, self.keypoints, self.statistics, settings, self.grid)
 
     def _measure(self, masks: TileMasks) -> Nuclei:
+        mpp = self._slide_mpp
         return measure_nuclei(
-            masks.image, masks.labels, masks.nuclei, self.engine.stains, self._slide_mpp
+            masks.image, masks.labels, masks.nuclei, self.engine.stains, mpp, mpp
         )
-
-    def _classify(self, nuclei: Nuclei) -> Nuclei:
-        return self.engine.palette.classify(nuclei)
 
     def _read_crop(self, tile: Tile) -> NDArray[np.uint8]:
         return read_crop(self.slide, tile, self.grid)
 
     def _plan_windows(self, scope: Scope) -> list[Tile]:
-        info = self.engine.runner.info
-        core_px = self.engine.settings.keypoints.window_px - 2 * info.halo_px
+        halo_px = self.engine.runner.info.halo_px
+        core_px = self.engine.settings.keypoints.window_px - 2 * halo_px
         bounds = scope.bounds(self.slide.bounds)
-        return plan_windows(bounds, self._downsample, core_px, info.halo_px, self.tissue)
+        return plan_windows(
+            bounds, self._downsample, core_px, halo_px, self.tissue, scope.within
+        )
 
     @property
     def _slide_mpp(self) -> float:

@@ -1,0 +1,40 @@
+"""The command line: one thin file a verb, all drawing in `nucliseg_qp.cli.show`."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line and exit with the documented code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line on ``arguments`` and give the exit code.
+
+    0 all done, 1 any image failed, 2 usage, 3 input or calibration, 4 model or device, 5 QuPath
+    or Java, 6 output, 130 interrupted.
+    """
+    from cyclopts import CycloptsError
+
+    from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.app import app
+    from nucliseg_qp.errors import NucliSegError
+
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False)
+    except NucliSegError as error:
+        show.error(str(error))
+        return error.exit_code
+    except CycloptsError as error:
+        show.error(show.usage_line(error))
+        return 2
+    except KeyboardInterrupt:
+        show.error("interrupted; finished files are whole, run the same command to go on.")
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,63 @@
+"""``nucliseg-qp detect``: images in, files out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from nucliseg_qp.config import Settings
+from nucliseg_qp.cli.options import Config, Images, RegionText, SlideMpp, Within
+
+__all__ = ["detect"]
+
+
+def detect(
+    images: Images,
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=("--out", "-o"))],
+    slide_mpp: SlideMpp = None,
+    region: RegionText = None,
+    within: Within = None,
+    stages: Path | None = None,
+    config: Config = None,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    settings: Settings | None = None,
+) -> int:
+    """Find nuclei and write them as files, for QuPath and for tables.
+
+    Example: `nucliseg-qp detect slide.svs -o results --region 2000,3000,4096,4096`
+
+    Writes `nuclei/<image>.geojson.gz` (drag it onto the image in QuPath),
+    `tables/<image>.parquet`, `previews/<image>.jpg`, `summary.csv` and `run.json`.
+
+    Parameters
+    ----------
+    images
+        Whole-slide images, TIFF, OME-TIFF, PNG or JPEG; 8-bit RGB brightfield.
+    out
+        Folder for the results; made if it does not exist.
+    stages
+        Also write the picture of each step for the densest tile to this folder.
+    dry_run
+        Print the merged settings and the plan, and stop.
+    """
+    from nucliseg_qp.batch import detect_images
+    from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.options import open_job, plan_lines, worst_code, write_stages
+
+    job = open_job(settings, config, slide_mpp, region, within)
+    if dry_run:
+        for line in plan_lines(images, job):
+            show.result(line)
+        return 0
+    show.note(f"model {job.engine.runner.info.name} on {job.engine.runner.device.label}")
+    with show.BatchView(len(images)) as view:
+        outcomes = detect_images(images, out, job, view)
+    if stages is not None:
+        write_stages(images[0], stages, job)
+    show.result(show.outcome_table(outcomes))
+    show.note(f"results are in {out}")
+    return worst_code(outcomes)

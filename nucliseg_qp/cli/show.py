@@ -1,0 +1,168 @@
+"""Everything the program shows: results on stdout, progress and messages on stderr."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from cyclopts import CycloptsError
+    from rich.console import RenderableType
+
+    from nucliseg_qp.batch import ImageOutcome
+
+__all__ = ["BatchView", "error", "note", "outcome_table", "result", "usage_line", "warn"]
+
+PLAIN_EVERY_SECONDS = 10.0
+
+_messages = Console(stderr=True, highlight=False)
+_results = Console(highlight=False)
+
+
+def error(text: str) -> None:
+    """Print one line on stderr that says what went wrong and what to do."""
+    _messages.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print one line on stderr that deserves a second look."""
+    _messages.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print one line on stderr."""
+    _messages.print(escape(text), soft_wrap=True)
+
+
+def result(text: RenderableType) -> None:
+    """Print a line or a table on stdout."""
+    _results.print(escape(text) if isinstance(text, str) else text, soft_wrap=True)
+
+
+def usage_line(problem: CycloptsError) -> str:
+    """Give what the command line parser complains about as one line."""
+    text = " ".join(str(problem).split())
+    # pydantic's part of the message ends in the address of its own manual.
+    text = text.split(" For further information")[0].split(" [type=")[0]
+    return f"{text.rstrip('.')}. See nucliseg-qp --help."
+
+
+def outcome_table(outcomes: Sequence[ImageOutcome]) -> Table:
+    """Give the table of a run: an image a line."""
+    names = list(dict.fromkeys(name for outcome in outcomes for name in outcome.counts))
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("image", overflow="fold")
+    for title in ("nuclei", *names, "positive %", "tissue mm²", "seconds"):
+        grid.add_column(title, justify="right")
+    grid.add_column("status")
+    for outcome in outcomes:
+        counts = [f"{outcome.counts[name]:,}" for name in names]
+        grid.add_row(
+            escape(outcome.path.name),
+            f"{outcome.nuclei:,}",
+            *counts,
+            _number(outcome.row()["Positive %"]),
+            f"{outcome.tissue_mm2:.3f}",
+            f"{outcome.seconds:.1f}",
+            outcome.status,
+        )
+    return grid
+
+
+def _number(value: object) -> str:
+    return f"{value:.1f}" if isinstance(value, float) and value == value else "–"
+
+
+class BatchView:
+    """Progress of a run: a live bar on a terminal, plain lines elsewhere.
+
+    Parameters
+    ----------
+    images : int
+        Number of images of the run.
+    """
+
+    def __init__(self, images: int) -> None:
+        self._images = images
+        self._number = 0
+        self._name = ""
+        self._nuclei = 0
+        self._stage = ""
+        self._done = self._total = 0
+        self._began = self._told = time.monotonic()
+        self._live = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[nuclei]}"),
+            TimeRemainingColumn(),
+            console=_messages,
+            transient=True,
+            disable=not _messages.is_terminal,
+        )
+        self._task = self._live.add_task("starting", total=None, nuclei="")
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop drawing."""
+        self._live.stop()
+
+    def image(self, path: Path) -> None:
+        """Begin an image."""
+        self._number += 1
+        self._name, self._nuclei = path.name, 0
+        self._began = self._told = time.monotonic()
+        self._live.reset(self._task, description=self._title("opening"), total=None, nuclei="")
+
+    def stage(self, name: str, total: int) -> None:
+        """Begin a step of ``total`` pieces."""
+        self._stage, self._done, self._total = name, 0, total
+        self._live.reset(self._task, description=self._title(name), total=total, nuclei="")
+
+    def advance(self, pieces: int = 1, nuclei: int = 0) -> None:
+        """Tell that pieces are done and how many nuclei they gave."""
+        self._done += pieces
+        self._nuclei += nuclei
+        rate = self._nuclei / max(time.monotonic() - self._began, 0.1)
+        told = f"{self._nuclei:,} nuclei, {rate:,.0f}/s" if self._nuclei else ""
+        self._live.update(self._task, advance=pieces, nuclei=told)
+        if not _messages.is_terminal and time.monotonic() - self._told > PLAIN_EVERY_SECONDS:
+            self._told = time.monotonic()
+            note(f"{self._title(self._stage)}: {self._done}/{self._total} {told}".rstrip())
+
+    def finished(self, outcome: ImageOutcome) -> None:
+        """End an image."""
+        if outcome.problem:
+            error(outcome.problem)
+        else:
+            note(f"{self._title('done')}: {outcome.nuclei:,} nuclei in {outcome.seconds:.1f} s")
+
+    def _title(self, stage: str) -> str:
+        return f"[{self._number}/{self._images}] {self._name}: {stage}"
