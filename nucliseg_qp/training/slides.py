@@ -35,6 +35,7 @@ __all__ = ["SlideTruth", "write_slide"]
 TILE_PX = 512
 # Density is given per 1024 x 1024 px at 0.25 um/px.
 _REFERENCE_TILE_MM2 = 0.256**2
+_ROOMY_PER_TILE = 420.0
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def write_slide(
     seed
         Equal arguments give equal slides.
     nuclei_per_tile
-        Nuclei per (256 um)^2 of tissue, that is per 1024 x 1024 px at 0.25 um/px.
+        Nuclei per (256 um)^2 of tissue, that is per 1024 x 1024 px at 0.25 um/px. Above
+        420 they are drawn smaller, as in lymphoid tissue, so that they find room.
     look
         `plain_look()` when None; its density is replaced.
     glass_fraction
@@ -146,8 +148,7 @@ def write_slide(
     """
     path = Path(path)
     _check(path, width_px, height_px, mpp, nuclei_per_tile, glass_fraction, block_px)
-    density = nuclei_per_tile / _REFERENCE_TILE_MM2
-    look = replace(look or plain_look(), density_per_mm2=density)
+    look = _filled(look or plain_look(), nuclei_per_tile)
     size_um = (width_px * mpp, height_px * mpp)
     scene = plan(np.random.default_rng(seed), *size_um, look, glass_fraction)
     count = len(scene.nuclei)
@@ -164,6 +165,16 @@ def write_slide(
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error}", "Name a folder with room") from error
     return _truth(scene, seen, (width_px, height_px), mpp)
+
+
+def _filled(look: Look, nuclei_per_tile: float) -> Look:
+    """Return the look at a density; nuclei shrink where they would no longer fit."""
+    shrink = min(1.0, (_ROOMY_PER_TILE / max(nuclei_per_tile, 1.0)) ** 0.5)
+    return replace(
+        look,
+        density_per_mm2=nuclei_per_tile / _REFERENCE_TILE_MM2,
+        size_factor=look.size_factor * shrink,
+    )
 
 
 def _check(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nucliseg_qp.training.tissue.glands import WALL_UM, Glands, palisade, wall_distance_um
-from nucliseg_qp.training.tissue.maps import Maps, sample
+from nucliseg_qp.training.tissue.maps import MAP_STEP_UM, MARGIN_UM, Maps, sample
 from nucliseg_qp.training.tissue.thinning import apart
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def _bodies(
     low = np.full(2, -_OUTSIDE_UM)
     high = np.asarray(size_um) + _OUTSIDE_UM
     area_mm2 = float(np.prod(high - low)) * 1e-6
-    tissue = float((maps.open < 0).mean())
+    border = round((MARGIN_UM - _OUTSIDE_UM) / MAP_STEP_UM)
+    tissue = float((maps.open[border:-border, border:-border] < 0).mean())
     count = int(rng.poisson(look.density_per_mm2 * area_mm2 * tissue))
     x_um, y_um = rng.uniform(low, high, (int(count * 3 / max(tissue, 0.05)), 2)).T
     inside = sample(maps.open, x_um, y_um) < -0.4
