@@ -124,9 +124,8 @@ def save_picture(path: Path, image: NDArray[np.uint8]) -> None:
     """
     import cv2
 
-    done, data = cv2.imencode(
-        path.suffix, image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
+    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix == ".jpg" else []
+    done, data = cv2.imencode(path.suffix, image[:, :, ::-1], quality)
     if not done:
         raise OutputError(f"{path} cannot be encoded", "Use .jpg or .png.")
     with whole_file(path) as partial:
