@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from nucliseg_qp.errors import UsageError
+from nucliseg_qp.errors import OutputError, UsageError
 from nucliseg_qp.training.fluorescence import fluorescence_to_hdab, recolour_haematoxylin
 from nucliseg_qp.training.slides import SlideTruth, write_slide
 from nucliseg_qp.training.synthetic import Field, draw_field, plain_look, random_look
@@ -301,3 +301,8 @@ def test_senseless_slides_are_refused_before_anything_is_written(
 
 def test_no_draft_is_left_beside_the_slide(written: tuple[Path, SlideTruth]) -> None:
     assert [entry.name for entry in written[0].parent.iterdir()] == ["a.ome.tif"]
+
+
+def test_a_missing_folder_is_an_output_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot write"):
+        write_slide(tmp_path / "none" / "a.ome.tif", 64, 64, 0.25, 0, 100)

@@ -154,17 +154,29 @@ def write_slide(
     count = len(scene.nuclei)
     seen = _Seen(np.zeros((count, 2)), np.zeros(count, np.int64))
     strips = _strips(scene, (width_px, height_px), mpp, block_px, seen)
-    name = uuid.uuid5(uuid.NAMESPACE_OID, f"{seed} {width_px} {height_px} {mpp} {asdict(look)}")
+    settings = (seed, width_px, height_px, mpp, glass_fraction, asdict(look))
+    _write(path, (width_px, height_px), strips, mpp, jpeg_quality, str(settings))
+    return _truth(scene, seen, (width_px, height_px), mpp)
+
+
+def _write(
+    path: Path,
+    size_px: tuple[int, int],
+    strips: Iterator[NDArray[np.uint8]],
+    mpp: float,
+    jpeg_quality: int,
+    settings: str,
+) -> None:
+    """Write beside the output first, so that a failure leaves nothing under its name."""
+    name = str(uuid.uuid5(uuid.NAMESPACE_OID, settings))
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".slide-") as folder:
-            first = Level(Path(folder) / "0.rgb", width_px, height_px)
-            levels = build_levels(first, strips)
+            levels = build_levels(Level(Path(folder) / "0.rgb", *size_px), strips)
             draft = Path(folder) / "draft.ome.tif"
-            write_pyramid(draft, levels, mpp, TILE_PX, jpeg_quality, str(name))
+            write_pyramid(draft, levels, mpp, TILE_PX, jpeg_quality, name)
             os.replace(draft, path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error}", "Name a folder with room") from error
-    return _truth(scene, seen, (width_px, height_px), mpp)
 
 
 def _filled(look: Look, nuclei_per_tile: float) -> Look:
