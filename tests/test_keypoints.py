@@ -183,8 +183,9 @@ def test_peaks_of_a_batch_are_those_of_its_images() -> None:
     for index in range(3):
         alone = find_peaks(logits[index : index + 1], 0.5, 4.0, 2)
         chosen = together.batch == index
-        assert torch.equal(alone.x, together.x[chosen])
-        assert torch.equal(alone.score, together.score[chosen])
+        torch.testing.assert_close(alone.x, together.x[chosen])
+        torch.testing.assert_close(alone.y, together.y[chosen])
+        torch.testing.assert_close(alone.score, together.score[chosen])
 
 
 # ---------------------------------------------------------------- running

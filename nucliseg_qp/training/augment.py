@@ -33,7 +33,7 @@ class Augmentation:
     stretch, shear : float
         Largest relative difference between the axes, and largest shear.
     fade_share : float
-        Share of crops whose haematoxylin is faded further.
+        Shares of crops whose haematoxylin, and whose DAB, is faded further.
     fade : tuple of float
         What remains of it.
     haematoxylin, dab : tuple of float
@@ -157,8 +157,8 @@ def _stain_matrices(count: int, how: Augmentation, rng: torch.Generator) -> Tens
     for column, limits in enumerate((how.haematoxylin, how.dab)):
         low, high = (math.log(value) for value in limits)
         amount[:, column] = _uniform((count,), low, high, rng).exp()
-    faded = _uniform((count,), 0.0, 1.0, rng) < how.fade_share
-    amount[:, 0] *= torch.where(faded, _uniform((count,), *how.fade, rng), 1.0)
+    faded = _uniform((count, 2), 0.0, 1.0, rng) < how.fade_share
+    amount[:, :2] *= torch.where(faded, _uniform((count, 2), *how.fade, rng), 1.0)
     noise = how.colour * torch.randn((count, 3, 3), generator=rng)
     unmix: Tensor = torch.linalg.inv(stains)
     mixed: Tensor = (stains + noise) @ torch.diag_embed(amount) @ unmix

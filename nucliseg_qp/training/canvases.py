@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from nucliseg_qp.training.clutter import with_red_cells
 from nucliseg_qp.training.data import LabelledImage, resized
 from nucliseg_qp.training.fluorescence import fluorescence_to_hdab, recolour_haematoxylin
 from nucliseg_qp.training.looks import random_look
@@ -31,6 +32,7 @@ __all__ = [
 _BORDER_STRIP_UM = 2.5
 _TYPICAL_NUCLEUS_UM = 8.5
 _SMALLEST_VISIBLE = 0.3
+_RED_CELL_SHARE = 0.15
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,8 @@ class CanvasBank:
 
     def _renew(self, index: int) -> None:
         canvas = self._sources[index].draw(self._rng, self._side_px, self._mpp)
+        if self._rng.random() < _RED_CELL_SHARE:
+            canvas = with_red_cells(canvas, self._rng, self._mpp)
         kept = self._kept[index]
         if len(kept) < self._capacity:
             kept.append(canvas)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from nucliseg_qp.training.canvases import CanvasBank
 
 __all__ = ["Batch", "CropStream", "KeypointTraining", "heatmap_loss", "one_cycle"]
+
+
+logger = logging.getLogger(__name__)
+
+_REPORT_STEPS = 250
 
 
 class Batch(NamedTuple):
@@ -202,6 +208,10 @@ class KeypointTraining(LightningModule):
     def on_train_batch_end(self, outputs: object, batch: Batch, index: int) -> None:  # noqa: ARG002
         """Take the new weights into the average."""
         self.average.update_parameters(self.net)
+        if self.global_step % _REPORT_STEPS == 0:
+            recent = self.losses[-_REPORT_STEPS:]
+            loss, share = sum(recent) / len(recent), self.progress
+            logger.info("step %d, %.0f %% done, loss %.4f", self.global_step, 100 * share, loss)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Give AdamW over all parameters."""
