@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
@@ -23,9 +24,7 @@ from nucliseg_qp.palette.rules import (
 from nucliseg_qp.palette.stains import STAIN_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
     from nucliseg_qp.nuclei import Nuclei
 
@@ -34,7 +33,6 @@ __all__ = [
     "Palette",
     "PathClass",
     "available_palettes",
-    "classify_nuclei",
     "load_palette",
 ]
 
@@ -84,35 +82,23 @@ class Palette:
         """Names of the classes, in order."""
         return tuple(one.name for one in self.classes)
 
-    def classify(
-        self, features: Mapping[str, NDArray[np.float32]]
-    ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-        """Give class index and margin of each nucleus, both of shape (n,).
+    def classify(self, nuclei: Nuclei) -> Nuclei:
+        """Give the table with a class for each nucleus and the measurement ``CLASS_MARGIN``.
 
         Raises
         ------
         UsageError
-            When ``features`` lacks a measurement the rule reads.
+            When the table lacks a measurement the rule reads.
         """
+        features = nuclei.measurements
         missing = [name for name in self.rule.measurements if name not in features]
         if missing:
             raise UsageError(
                 f"palette {self.name} needs the measurement {missing[0]!r}",
                 f"There are: {', '.join(features) or 'none'}.",
             )
-        return self.rule.classify(features)
-
-
-def classify_nuclei(nuclei: Nuclei, palette: Palette) -> Nuclei:
-    """Give the table with a class for each nucleus and the measurement ``CLASS_MARGIN``.
-
-    Raises
-    ------
-    UsageError
-        When the table lacks a measurement the palette reads.
-    """
-    index, margin = palette.classify(nuclei.measurements)
-    return nuclei.with_classes(palette.names, index).with_measurements({CLASS_MARGIN: margin})
+        index, margin = self.rule.classify(features)
+        return nuclei.with_classes(self.names, index).with_measurements({CLASS_MARGIN: margin})
 
 
 def available_palettes() -> tuple[str, ...]:
@@ -211,7 +197,7 @@ def _first_problem(error: ValidationError, raw: dict[str, Any]) -> str:
         label = entry.get("name") if isinstance(entry, dict) else None
         inner = ".".join(str(part) for part in parts[2:])
         field = f"class {parts[1] + 1} ({label!r}) {inner}"
-    return f"{field} = {first['input']!r}: {first['msg']}"
+    return f"{field} = {textwrap.shorten(repr(first['input']), 80)}: {first['msg']}"
 
 
 def _check_unique(names: Sequence[str], what: str) -> None:

@@ -53,8 +53,8 @@ def measure_nuclei(
     stains : StainMatrix
         Stain vectors and background.
     mpp_x, mpp_y : float, optional
-        Width and height in um of a pixel of the full-resolution image; without both, lengths are
-        in pixels.
+        Width and height in um of a pixel of the full-resolution image; without a height pixels
+        are squares, without both lengths are in pixels.
 
     Returns
     -------

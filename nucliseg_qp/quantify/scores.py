@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["GRADES", "Scores", "score_counts"]
+__all__ = ["GRADES", "Scores", "last_part", "score_counts"]
 
 GRADES = ("1+", "2+", "3+")
 """QuPath's intensity classes; with ``Positive`` and ``Negative`` the only ones that score."""
@@ -64,7 +64,7 @@ def score_counts(counts: Mapping[str, int], area_mm2: float | None = None) -> Sc
     """
     by_grade = dict.fromkeys(("Negative", "Positive", *GRADES), 0)
     for name, number in counts.items():
-        last = name.rpartition(":")[2].strip()
+        last = last_part(name)
         if last in by_grade:
             by_grade[last] += number
     graded = [by_grade[grade] for grade in GRADES]
@@ -83,6 +83,11 @@ def score_counts(counts: Mapping[str, int], area_mm2: float | None = None) -> Sc
         positive_per_mm2=_ratio(by_grade["Positive"], area),
         scored_per_mm2=_ratio(positive + negative, area),
     )
+
+
+def last_part(name: str) -> str:
+    """Give the part of a QuPath class name that tells its intensity: ``Tumor: 2+`` is ``2+``."""
+    return name.rpartition(":")[2].strip()
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -53,7 +53,8 @@ def measure_shapes(
     ring_start : ndarray of int64, shape (n + 1,)
         Ring ``i`` is ``ring_xy[ring_start[i]:ring_start[i + 1]]``.
     mpp_x, mpp_y : float, optional
-        Width and height of a pixel in um; without both, lengths are in pixels.
+        Width and height of a pixel in um; without a height pixels are squares, without both
+        lengths are in pixels.
 
     Returns
     -------
@@ -61,8 +62,8 @@ def measure_shapes(
         ``SHAPE_COLUMNS``, in um or px (areas in um^2 or px^2). A ring without vertices has NaN
         everywhere, one without area has no circularity or eccentricity.
     """
-    calibrated = mpp_x is not None and mpp_y is not None
-    scale = np.array([mpp_x, mpp_y] if calibrated else [1.0, 1.0], np.float64)
+    width = 1.0 if mpp_x is None else mpp_x
+    scale = np.array([width, width if mpp_y is None else mpp_y])
     filled = np.flatnonzero(np.diff(ring_start))
     start = ring_start[filled]
     columns = np.full((len(SHAPE_COLUMNS), len(ring_start) - 1), np.nan)

@@ -5,23 +5,26 @@ from __future__ import annotations
 import csv
 import math
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
 from nucliseg_qp.outputs import whole_file
+from nucliseg_qp.palette.classes import CLASS_MARGIN
 from nucliseg_qp.palette.rules import HUE
 from nucliseg_qp.quantify.measure import MEASUREMENT_COLUMNS
-from nucliseg_qp.quantify.scores import GRADES, score_counts
+from nucliseg_qp.quantify.scores import GRADES, last_part
 from nucliseg_qp.quantify.shape import SHAPE_COLUMNS, centroids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+    from types import TracebackType
 
     import pyarrow as pa
 
     from nucliseg_qp.nuclei import Nuclei
+    from nucliseg_qp.quantify.scores import Scores
 
 __all__ = ["Status", "SummaryRow", "TableWriter", "summary_row", "write_summary", "write_table"]
 
@@ -37,49 +40,49 @@ _AREA, _PERIMETER, _, _MAX_CALIPER, _MIN_CALIPER, _ = SHAPE_COLUMNS
 
 
 class TableWriter:
-    """The open table of one image, to which nuclei are added part by part.
+    """Write the nuclei of one image part by part into a Parquet file.
 
-    Columns are ``id``, ``x``, ``y`` (centroid of the outline), ``keypoint_x``, ``keypoint_y``,
-    ``class`` (null for none), ``score`` and the measurements of the first part; the unit of each
-    column is in its field's metadata. Use ``TableWriter.open``.
+    A context manager: the file takes its name when the block ends without an error. Columns are
+    ``id``, ``x``, ``y`` (centroid of the outline), ``keypoint_x``, ``keypoint_y``, ``class`` (null
+    for none), ``score`` and the measurements of the first part; the unit of each column is in its
+    field's metadata.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    image_name : str
+        Kept in the file's metadata.
+    length_unit : {"um", "px"}
+        Unit of the shape measurements.
+
+    Raises
+    ------
+    OutputError
+        When the file cannot be written.
     """
 
-    def __init__(self, partial: Path, image_name: str, length_unit: LengthUnit) -> None:
-        self._partial = partial
+    def __init__(self, path: Path, image_name: str, *, length_unit: LengthUnit = "um") -> None:
         self._image_name = image_name
         self._length_unit = length_unit
-        self._writer: pa.parquet.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
+        self._writer: pa.parquet.ParquetWriter | None = None
+        self._partial: Path | None = None
+        self._file = self._written(path)
 
-    @classmethod
-    @contextmanager
-    def open(
-        cls, path: Path, image_name: str, *, length_unit: LengthUnit = "um"
-    ) -> Iterator[TableWriter]:
-        """Write a Parquet file that takes its name when the block ends without an error.
+    def __enter__(self) -> Self:
+        """Open a temporary neighbour of the file."""
+        self._file.__enter__()
+        return self
 
-        Parameters
-        ----------
-        path : Path
-            The file.
-        image_name : str
-            Kept in the file's metadata.
-        length_unit : {"um", "px"}
-            Unit of the shape measurements.
-
-        Raises
-        ------
-        OutputError
-            When the file cannot be written.
-        """
-        with whole_file(path) as partial:
-            table = cls(partial, image_name, length_unit)
-            try:
-                yield table
-                table._finish()
-            finally:
-                if table._writer is not None:
-                    table._writer.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        """Finish the file, or remove what there is of it after an error."""
+        return self._file.__exit__(kind, error, trace)
 
     def add(self, nuclei: Nuclei, ids: Sequence[str]) -> None:
         """Append nuclei, ``ids`` in the order of the table; all parts have the same columns."""
@@ -95,6 +98,17 @@ class TableWriter:
         self._waiting.append(pa.table(columns, schema=schema))
         if sum(part.num_rows for part in self._waiting) >= _ROWS_A_GROUP:
             self._flush()
+
+    @contextmanager
+    def _written(self, path: Path) -> Iterator[None]:
+        with whole_file(path) as self._partial:
+            try:
+                yield
+                self._open((*MEASUREMENT_COLUMNS, CLASS_MARGIN))
+                self._flush()
+            finally:
+                if self._writer is not None:
+                    self._writer.close()
 
     def _open(self, measurements: tuple[str, ...]) -> pa.parquet.ParquetWriter:
         if self._writer is None:
@@ -113,10 +127,6 @@ class TableWriter:
             self._writer.write_table(pa.concat_tables(self._waiting).unify_dictionaries())
         self._waiting = []
 
-    def _finish(self) -> None:
-        self._open(MEASUREMENT_COLUMNS)
-        self._flush()
-
 
 def write_table(
     path: Path,
@@ -133,7 +143,7 @@ def write_table(
     OutputError
         When the file cannot be written.
     """
-    with TableWriter.open(path, image_name, length_unit=length_unit) as table:
+    with TableWriter(path, image_name, length_unit=length_unit) as table:
         table.add(nuclei, ids)
 
 
@@ -173,12 +183,13 @@ def _units(length_unit: LengthUnit) -> dict[str, str]:
 
 def summary_row(
     image: str,
-    nuclei: int | None,
     counts: Mapping[str, int],
+    scores: Scores,
     *,
     tissue_mm2: float | None,
     seconds: float,
     status: Status,
+    unclassified: int = 0,
 ) -> SummaryRow:
     """Make an image's line of the summary.
 
@@ -186,16 +197,19 @@ def summary_row(
     ----------
     image : str
         Name of the image.
-    nuclei : int or None
-        Nuclei found, those without a class included; None when it failed.
     counts : mapping of str to int
         Nuclei of each class of the palette, in its order.
+    scores : Scores
+        From ``score_counts``.
     tissue_mm2 : float or None
-        Area that was analysed; None without a pixel size.
+        Area that was analysed; None or 0 when it is not known.
     seconds : float
         Time spent.
     status : {"done", "incomplete", "failed"}
-        An image that is not done has no scores: some of its nuclei are missing.
+        An image that is not done has no scores, because some of its nuclei are missing; one that
+        failed has no counts either.
+    unclassified : int
+        Nuclei without a class.
 
     Returns
     -------
@@ -204,18 +218,17 @@ def summary_row(
         unless the palette grades, as in QuPath), ``tissue_mm2``, ``nuclei_per_mm2``, ``seconds``,
         ``status``.
     """
-    done = status == "done" and nuclei is not None
-    scores = score_counts(counts)
-    graded = any(name.rpartition(":")[2].strip() in GRADES for name in counts)
-    density = nuclei / tissue_mm2 if done and nuclei is not None and tissue_mm2 else None
+    done, failed = status == "done", status == "failed"
+    nuclei = sum(counts.values()) + unclassified
+    graded = any(last_part(name) in GRADES for name in counts)
     return {
         "image": image,
-        "nuclei": nuclei,
-        **{f"Num {name}": number for name, number in counts.items()},
+        "nuclei": None if failed else nuclei,
+        **{f"Num {name}": None if failed else number for name, number in counts.items()},
         "Positive %": scores.positive_percent if done else None,
         "H-score": scores.h_score if done and graded else None,
         "tissue_mm2": tissue_mm2,
-        "nuclei_per_mm2": density,
+        "nuclei_per_mm2": nuclei / tissue_mm2 if done and tissue_mm2 else None,
         "seconds": seconds,
         "status": status,
     }
