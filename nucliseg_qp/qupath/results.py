@@ -5,13 +5,15 @@ from __future__ import annotations
 import uuid
 import zipfile
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import compress
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nucliseg_qp.errors import InputError
 from nucliseg_qp.nuclei import ID_NAMESPACE, Nuclei
 from nucliseg_qp.outputs import whole_file
+from nucliseg_qp.qupath.rings import usable_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Area",
     "ImageResult",
-    "PathClass",
     "WrittenImage",
     "analysed_area",
     "load_part",
@@ -32,21 +33,6 @@ __all__ = [
 
 AREA_NAME = "NucliSeg QP"
 """Name of the locked annotation that holds the nuclei of a run."""
-
-
-class PathClass(NamedTuple):
-    """A class in QuPath's words.
-
-    Parameters
-    ----------
-    name : str
-        ``Positive`` or, derived, ``Tumor: Positive``.
-    rgb : tuple of int
-        Red, green and blue, 0 to 255.
-    """
-
-    name: str
-    rgb: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -181,6 +167,11 @@ def save_parts(
 def load_part(path: Path) -> tuple[Nuclei, list[str]]:
     """Read a file of `save_part`.
 
+    Returns
+    -------
+    tuple
+        The nuclei, their outlines good for QuPath (see `repair_rings`), and their ids.
+
     Raises
     ------
     InputError
@@ -189,11 +180,13 @@ def load_part(path: Path) -> tuple[Nuclei, list[str]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             columns = dict(file)
-        return _table(columns), _id_texts(columns["ids"])
+        nuclei, ids = _table(columns), _id_texts(columns["ids"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} does not hold nuclei of this program ({error})", "Run the image again."
         ) from None
+    nuclei, kept = usable_rows(nuclei)
+    return (nuclei, ids) if kept.all() else (nuclei.take(kept), list(compress(ids, kept.tolist())))
 
 
 def _table(columns: dict[str, NDArray[Any]]) -> Nuclei:

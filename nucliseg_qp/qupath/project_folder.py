@@ -1,0 +1,80 @@
+"""The only place that names a file inside a QuPath project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nucliseg_qp.errors import QuPathError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["ProjectFolder"]
+
+
+@dataclass(frozen=True)
+class ProjectFolder:
+    """Where things lie in a project; what is QuPath's own carries QuPath's names.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that holds ``project.qpproj``.
+    """
+
+    root: Path
+
+    @property
+    def project(self) -> Path:
+        """List of images."""
+        return self.root / "project.qpproj"
+
+    @property
+    def classes(self) -> Path:
+        """Classes and their colours."""
+        return self.root / "classifiers" / "classes.json"
+
+    def script(self, name: str) -> Path:
+        """Give a script, as it shows under Automate > Project scripts."""
+        return self.root / "scripts" / name
+
+    @property
+    def readme(self) -> Path:
+        """How to finish in QuPath."""
+        return self.root / "README.txt"
+
+    def data(self, entry_id: int) -> Path:
+        """Give the folder of what QuPath stores about one image."""
+        return self.root / "data" / str(entry_id)
+
+    def nuclei(self, entry_id: int) -> Path:
+        """Give the detections to import into one image."""
+        return self.root / "nucliseg" / f"{entry_id}.geojson.gz"
+
+    def manifest(self, entry_id: int) -> Path:
+        """Give what the import script must know about one image."""
+        return self.root / "nucliseg" / f"{entry_id}.json"
+
+    def check_inside(self) -> None:
+        """Refuse a project whose folders lead elsewhere.
+
+        Raises
+        ------
+        QuPathError
+            When writing into the project would write outside of it.
+        """
+        root = self.root.resolve()
+        ours = (self.project, self.classes, self.script("x").parent, self.manifest(0).parent)
+        for path in (*ours, *self._data_folders()):
+            if not path.resolve().is_relative_to(root):
+                raise QuPathError(
+                    f"{path} leads out of the project", "Replace the link by a real folder."
+                )
+
+    def _data_folders(self) -> Iterator[Path]:
+        data = self.root / "data"
+        yield data
+        if data.is_dir():
+            yield from data.iterdir()
