@@ -93,7 +93,9 @@ class MaskSettings(_Frozen):
 
     mpp: Positive = 0.25
     """Pixel size in um of the outlines; finer slides are reduced by a whole factor to it."""
-    smooth_um: Annotated[float, Field(ge=0)] = 0.35
+    flood_mpp: Positive = 0.5
+    """Coarsest pixel size in um at which touching nuclei are parted; outer borders stay fine."""
+    smooth_um: Annotated[float, Field(ge=0)] = 0.25
     """Standard deviation of the Gaussian that quiets chromatin texture."""
     otsu_offset: float = 6.0
     """Added to the Otsu threshold (grey levels of 255); higher includes paler rims."""
@@ -107,14 +109,14 @@ class MaskSettings(_Frozen):
     """A seed takes at most this share of the way to its nearest neighbour."""
     reach_um: Positive = 10.0
     """No part of a nucleus is farther than this from its keypoint."""
-    local_contrast: Annotated[float, Field(ge=0, le=1)] = 0.65
+    local_contrast: Annotated[float, Field(ge=0, le=1)] = 0.6
     """Where between a nucleus's own darkness (0) and the background (1) its border lies."""
     min_area_um2: Annotated[float, Field(ge=0)] = 4.0
     """Nuclei with a smaller outline are left out."""
     max_area_um2: Positive = 250.0
     """Larger outlines are cut back to a disc of this area around their keypoint."""
-    halo_um: Positive = 30.0
-    """Rim of pixels around a tile that its outlines may use, at least three times the reach."""
+    halo_um: Positive = 20.0
+    """Rim of pixels around a tile that its outlines may use, at least twice the reach."""
 
 
 class StainSettings(_Frozen):

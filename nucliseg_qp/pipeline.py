@@ -181,7 +181,11 @@ class Analysis:
     def tiles(self) -> list[Tile]:
         """Tiles with at least one keypoint in their core."""
         tiles = plan_tiles(
-            self.bounds, self.engine.settings.tiles, self.grid.downsample, self._halo_px
+            self.bounds,
+            self.engine.settings.tiles,
+            self.grid.downsample,
+            self._halo_px,
+            align_px=self.grid.step_px,
         )
         keypoints = self.keypoints
         return [tile for tile in tiles if keypoints.inside(tile.core).wanted.any()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,8 @@ def plan_tiles(
     halo_px: int,
     tissue: TissueMask | None = None,
     within: BaseGeometry | None = None,
+    *,
+    align_px: int = 1,
 ) -> list[Tile]:
     """Cut ``bounds`` into tiles and keep those with something to find.
 
@@ -43,13 +46,16 @@ def plan_tiles(
         Tiles whose core has none are left out.
     within : shapely geometry, optional
         Tiles whose core does not meet it are left out.
+    align_px : int
+        Crops start and end at multiples of this and of ``downsample``.
 
     Returns
     -------
     list of Tile
         Row by row. Cores do not overlap and are clipped to ``bounds``; crops hold the core and
-        its halo, start and end at multiples of ``downsample`` and may reach beyond the image.
+        its halo and may reach beyond the image.
     """
+    step_px = math.lcm(downsample, align_px)
     size_px = settings.size_px * downsample
     x = _cuts(settings.origin_x_px, size_px, bounds.x_px, bounds.right_px)
     y = _cuts(settings.origin_y_px, size_px, bounds.y_px, bounds.bottom_px)
@@ -57,8 +63,8 @@ def plan_tiles(
     bottom, right = (grid.ravel() for grid in np.meshgrid(y[1:], x[1:], indexing="ij"))
     boxes = np.stack([left, top, right, bottom], axis=1)
     cores = boxes[_wanted(boxes.astype(np.float64), tissue, within)]
-    low = (cores[:, :2] - halo_px) // downsample * downsample
-    high = -(-(cores[:, 2:] + halo_px) // downsample) * downsample
+    low = (cores[:, :2] - halo_px) // step_px * step_px
+    high = -(-(cores[:, 2:] + halo_px) // step_px) * step_px
     crops = np.concatenate([low, high], axis=1)
     return [
         Tile(_region(core), _region(crop))

@@ -68,41 +68,44 @@ def trace_outlines(labels: NDArray[np.int32], count: int) -> Outlines:
     number = np.array([0 if contour is None else len(contour) for contour in contours], np.int64)
     if not filled:
         return Outlines(np.empty((0, 2)), np.zeros(count + 1, np.int64), size_px)
-    ring_xy, ring_start = _through_edges(np.concatenate(filled), number)
+    ring_xy, ring_start = _through_edges(np.concatenate(filled).astype(np.int64), number)
     return Outlines(*_without_straight(ring_xy, ring_start), size_px)
 
 
 def _largest_contours(
     labels: NDArray[np.int32], count: int
-) -> tuple[list[NDArray[np.int64] | None], NDArray[np.int64]]:
+) -> tuple[list[NDArray[np.int32] | None], NDArray[np.int64]]:
     import cv2
 
     found, _ = cv2.findContours(labels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    best: list[NDArray[np.int64] | None] = [None] * count
+    best: list[NDArray[np.int32] | None] = [None] * count
     size_px = np.zeros(count, np.int64)
-    if not found:
-        return best, size_px
-    first = np.array([contour[0, 0] for contour in found])
+    first = np.array([contour[0, 0] for contour in found], np.int64).reshape(-1, 2)
     owner = labels[first[:, 1], first[:, 0]]
-    for index in np.flatnonzero(owner > 0).tolist():
-        label, contour = int(owner[index]) - 1, found[index][:, 0].astype(np.int64)
-        enclosed = _enclosed_px(contour)
-        if enclosed > size_px[label]:
-            size_px[label], best[label] = enclosed, contour
+    # What is left are the contours of nuclei; those of the background between them are dropped.
+    contours = [found[index][:, 0] for index in np.flatnonzero(owner > 0).tolist()]
+    enclosed = _enclosed_px(contours)
+    order = np.argsort(enclosed, kind="stable")
+    for index, label in zip(order.tolist(), owner[owner > 0][order].tolist(), strict=True):
+        size_px[label - 1], best[label - 1] = enclosed[index], contours[index]
     return best, size_px
 
 
-def _enclosed_px(contour: NDArray[np.int64]) -> int:
-    # Pick's theorem on the polygon through pixel centres; exact for thin parts walked twice.
-    x, y = contour[:, 0], contour[:, 1]
-    twice = abs(int(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
-    steps = len(contour) if len(contour) > 1 else 0
-    return (twice + steps) // 2 + 1
+def _enclosed_px(contours: list[NDArray[np.int32]]) -> NDArray[np.int64]:
+    # Pick's theorem on the polygons through pixel centres; exact for thin parts walked twice.
+    if not contours:
+        return np.empty(0, np.int64)
+    number = np.array([len(contour) for contour in contours])
+    start = np.concatenate([[0], np.cumsum(number)])
+    _, after = _neighbours(start)
+    x, y = np.concatenate(contours).astype(np.int64).T
+    twice = np.abs(np.add.reduceat(x * y[after] - x[after] * y, start[:-1]))
+    return (twice + np.where(number > 1, number, 0)) // 2 + 1
 
 
 def _mend(
     labels: NDArray[np.int32],
-    contours: list[NDArray[np.int64] | None],
+    contours: list[NDArray[np.int32] | None],
     size_px: NDArray[np.int64],
     count: int,
 ) -> None:
@@ -110,14 +113,16 @@ def _mend(
 
     present = np.bincount(labels.ravel(), minlength=count + 1)[1 : count + 1]
     broken = np.flatnonzero(present != size_px)
-    labels[np.isin(labels, broken + 1)] = 0
+    kept = np.arange(count + 1, dtype=np.int32)
+    kept[broken + 1] = 0
+    np.take(kept, labels, out=labels)
     for index in broken.tolist():
         contour = contours[index]
         if contour is None:
             continue
-        x, y, width, height = cv2.boundingRect(contour.astype(np.int32))
+        x, y, width, height = cv2.boundingRect(contour)
         inside = np.zeros((height, width), np.uint8)
-        cv2.drawContours(inside, [contour.astype(np.int32) - (x, y)], -1, 1, thickness=-1)
+        cv2.drawContours(inside, [contour], -1, 1, thickness=-1, offset=(-x, -y))
         window = labels[y : y + height, x : x + width]
         window[(inside > 0) & (window == 0)] = index + 1
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from nucliseg_qp.config import MaskSettings
 
-__all__ = ["Zones", "find_zones", "seed_radii_px"]
+__all__ = ["Zones", "draw_seeds", "find_zones", "seed_radii_px"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,10 @@ class Zones:
         ``i + 1`` in the disc of keypoint ``i``, else 0.
     unknown : ndarray of bool, shape (h, w)
         Pixels that may belong to a nucleus: the grown foreground within reach of a keypoint.
-    distance_px : ndarray of float32, shape (h, w)
-        Distance to the nearest keypoint.
     """
 
     seeds: NDArray[np.int32]
     unknown: NDArray[np.bool_]
-    distance_px: NDArray[np.float32]
 
 
 def find_zones(
@@ -64,10 +61,10 @@ def find_zones(
     foreground = (red < threshold).astype(np.uint8)
     foreground = cv2.morphologyEx(foreground, cv2.MORPH_OPEN, _disc(settings.open_um / mpp))
     foreground = cv2.dilate(foreground, _disc(settings.grow_um / mpp))
-    seeds = _draw_seeds(red.shape, keypoints, seed_radii_px(keypoints, settings, mpp))
-    distance = _distance(red.shape, keypoints)
-    unknown = (foreground > 0) & (distance <= settings.reach_um / mpp) & (seeds == 0)
-    return Zones(seeds, unknown, distance)
+    seeds = np.zeros(red.shape, np.int32)
+    draw_seeds(seeds, keypoints, seed_radii_px(keypoints, settings, mpp))
+    near = _distance(red.shape, keypoints) <= settings.reach_um / mpp
+    return Zones(seeds, (foreground > 0) & near & (seeds == 0))
 
 
 def seed_radii_px(
@@ -83,17 +80,16 @@ def seed_radii_px(
     return np.minimum(full, settings.seed_share * neighbour_px)
 
 
-def _draw_seeds(
-    shape: tuple[int, ...], keypoints: NDArray[np.float64], radii_px: NDArray[np.float64]
-) -> NDArray[np.int32]:
+def draw_seeds(
+    labels: NDArray[np.int32], keypoints: NDArray[np.float64], radii_px: NDArray[np.float64]
+) -> None:
+    """Draw the disc of keypoint ``i`` with ``i + 1`` into a label image, in place."""
     import cv2
 
-    seeds = np.zeros(shape[:2], np.int32)
     centres = np.floor(keypoints).astype(int).tolist()
     radii = np.floor(radii_px).astype(int).tolist()
     for number, (centre, radius) in enumerate(zip(centres, radii, strict=True), start=1):
-        cv2.circle(seeds, centre, radius, number, thickness=-1)
-    return seeds
+        cv2.circle(labels, centre, radius, number, thickness=-1)
 
 
 def _distance(shape: tuple[int, ...], keypoints: NDArray[np.float64]) -> NDArray[np.float32]:

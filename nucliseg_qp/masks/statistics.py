@@ -77,10 +77,15 @@ class SlideStatistics:
         """Give an RGB image of shape (h, w, 3) with the slide's white stretched to 255."""
         import cv2
 
-        grey = np.arange(256)[:, None]
-        table = np.clip(np.rint(grey * (255.0 / np.asarray(self.white))), 0, 255)
-        adjusted = cv2.LUT(image, table.astype(np.uint8)[:, None, :])
-        return np.asarray(adjusted, dtype=np.uint8)
+        table = np.stack([_table(white) for white in self.white], axis=1)[:, None, :]
+        return np.asarray(cv2.LUT(image, table), dtype=np.uint8)
+
+    def adjust_red(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Give the adjusted red channel alone, shape (h, w)."""
+        import cv2
+
+        red = cv2.extractChannel(image, RED)
+        return np.asarray(cv2.LUT(red, _table(self.white[RED])), dtype=np.uint8)
 
 
 def sample_statistics(
@@ -172,6 +177,9 @@ def _quantile(counts: NDArray[np.int64], share: float) -> int:
     return int(np.searchsorted(np.cumsum(counts), share * counts.sum()))
 
 
+def _table(white: float) -> NDArray[np.uint8]:
+    return np.clip(np.rint(np.arange(256) * (255.0 / white)), 0, 255).astype(np.uint8)
+
+
 def _stretch(counts: NDArray[np.int64], white: float) -> NDArray[np.int64]:
-    level = np.clip(np.rint(np.arange(256) * (255.0 / white)), 0, 255).astype(np.int64)
-    return np.bincount(level, weights=counts, minlength=256).astype(np.int64)
+    return np.bincount(_table(white), weights=counts, minlength=256).astype(np.int64)

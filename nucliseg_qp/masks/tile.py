@@ -9,7 +9,7 @@ import numpy as np
 
 from nucliseg_qp.images.resample import read_grid
 from nucliseg_qp.masks.outlines import Outlines, trace_outlines
-from nucliseg_qp.masks.watershed import MaskSteps, label_nuclei
+from nucliseg_qp.masks.watershed import MaskSteps, flood_factor, label_nuclei
 from nucliseg_qp.nuclei import Nuclei
 
 if TYPE_CHECKING:
@@ -36,20 +36,24 @@ class MaskGrid:
         Size of a mask pixel in um.
     bounds : Region
         The slide, in full-resolution pixels.
+    step_px : int
+        Full-resolution pixels per pixel of the flood: tiles start at multiples of it.
     """
 
     downsample: int
     mpp: float
     bounds: Region
+    step_px: int
 
     @classmethod
     def of(cls, slide_mpp: float, bounds: Region, settings: MaskSettings) -> MaskGrid:
         """Choose the whole factor that comes nearest to the wanted resolution."""
         downsample = max(1, round(settings.mpp / slide_mpp))
-        return cls(downsample, slide_mpp * downsample, bounds)
+        mpp = slide_mpp * downsample
+        return cls(downsample, mpp, bounds, downsample * flood_factor(settings, mpp))
 
     def halo_px(self, settings: MaskSettings) -> int:
-        """Give the rim of a tile in full-resolution pixels, a multiple of ``downsample``."""
+        """Give the rim of a tile in full-resolution pixels."""
         return int(np.ceil(settings.halo_um / self.mpp)) * self.downsample
 
 
@@ -111,7 +115,7 @@ def outline_tile(
     near = keypoints.inside(tile.crop.intersection(grid.bounds))
     seed_xy = (np.stack([near.x, near.y], axis=1) - _corner(tile.crop)) / grid.downsample
     steps = label_nuclei(image, seed_xy, statistics, settings, grid.mpp)
-    labels = steps.labels.copy()
+    labels = steps.labels
     _clear_outside(labels, tile.crop, grid)
     owned = tile.core.contains(near.x, near.y) & near.wanted
     _renumber(labels, owned)

@@ -1,17 +1,18 @@
 """The seeded watershed: from keypoints to a label image.
 
 The method is marker-controlled flooding (Meyer 1991, OpenCV's implementation) between the seeds of
-all nuclei and the background, with the border of each nucleus trimmed where its own contrast to
-the background ends.
+all nuclei and the background.  Which nucleus a pixel belongs to is decided at about half a
+micrometre, where the flood costs a quarter; where a nucleus ends is decided at full resolution, by
+its own contrast to the background.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nucliseg_qp.masks.seeds import Zones, find_zones
+from nucliseg_qp.masks.seeds import Zones, draw_seeds, find_zones, seed_radii_px
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,17 +20,26 @@ if TYPE_CHECKING:
     from nucliseg_qp.config import MaskSettings
     from nucliseg_qp.masks.statistics import SlideStatistics
 
-__all__ = ["MaskSteps", "flood", "label_nuclei", "smooth"]
+__all__ = ["MaskSteps", "flood", "flood_factor", "label_nuclei", "smooth"]
 
-from typing import NamedTuple
+RED = 0
 
 
 class MaskSteps(NamedTuple):
-    """Labels and what led to them, for explanation."""
+    """Labels and what led to them, for explanation.
+
+    ``adjusted`` (uint8 RGB) and ``zones`` are at the resolution of the flood, ``labels`` (int32)
+    at that of the image.
+    """
 
     adjusted: NDArray[np.uint8]
     zones: Zones
     labels: NDArray[np.int32]
+
+
+def flood_factor(settings: MaskSettings, mpp: float) -> int:
+    """Give how many mask pixels of ``mpp`` um make a pixel of the flood, along each side."""
+    return max(1, int(settings.flood_mpp / mpp + 1e-6))
 
 
 def label_nuclei(
@@ -44,7 +54,7 @@ def label_nuclei(
     Parameters
     ----------
     image : ndarray of uint8, shape (h, w, 3)
-        RGB at ``mpp``.
+        RGB at ``mpp``; h and w are multiples of `flood_factor`.
     keypoints : ndarray, shape (n, 2)
         x, y in pixels of ``image``; every one lies inside.
     statistics : SlideStatistics
@@ -57,16 +67,20 @@ def label_nuclei(
     Returns
     -------
     MaskSteps
-        ``labels`` is int32 of shape (h, w): ``i + 1`` for keypoint ``i``, 0 for background.  A
-        label may still have holes and islands; see `nucliseg_qp.masks.outlines`.
+        ``labels`` holds ``i + 1`` for keypoint ``i``, 0 for background.  A label may still have
+        holes and islands; see `nucliseg_qp.masks.outlines`.
     """
-    adjusted = smooth(statistics.adjust(image), settings.smooth_um / mpp)
-    red = np.ascontiguousarray(adjusted[..., 0])
+    factor = flood_factor(settings, mpp)
+    coarse = _reduced(image, factor)
+    adjusted = smooth(statistics.adjust(coarse), settings.smooth_um / (mpp * factor))
     threshold = min(statistics.threshold + settings.otsu_offset, statistics.background)
-    zones = find_zones(red, keypoints, threshold, settings, mpp)
-    labels = flood(adjusted, zones, len(keypoints))
-    _trim_faint(labels, red, zones.seeds, statistics.background, settings.local_contrast)
-    _trim_large(labels, zones, settings.max_area_um2 / mpp**2)
+    red = np.ascontiguousarray(adjusted[..., RED])
+    zones = find_zones(red, keypoints / factor, threshold, settings, mpp * factor)
+    limit = _faintest(red, zones.seeds, len(keypoints), statistics.background, settings)
+    labels = _enlarged(flood(adjusted, zones, len(keypoints)), factor)
+    fine = smooth(statistics.adjust_red(image), settings.smooth_um / mpp)
+    _trim(labels, fine, limit, keypoints, settings.max_area_um2 / mpp**2)
+    draw_seeds(labels, keypoints, seed_radii_px(keypoints, settings, mpp))
     return MaskSteps(adjusted, zones, labels)
 
 
@@ -88,43 +102,67 @@ def flood(image: NDArray[np.uint8], zones: Zones, count: int) -> NDArray[np.int3
     import cv2
 
     background = count + 1
-    markers = np.where(zones.unknown, 0, background).astype(np.int32)
-    np.copyto(markers, zones.seeds, where=zones.seeds > 0)
+    markers = np.full(image.shape[:2], background, np.int32)
+    np.copyto(markers, zones.seeds, where=zones.unknown | (zones.seeds > 0))
     cv2.watershed(image, markers)
-    markers[markers == background] = 0
     line = markers < 0
-    markers[line] = 0
+    markers[line | (markers == background)] = 0
     # float32 holds every label below 2**24 exactly, and cv2.dilate knows no int32.
     neighbour = cv2.dilate(markers.astype(np.float32), np.ones((3, 3), np.uint8))
     np.copyto(markers, neighbour.astype(np.int32), where=line & zones.unknown)
-    np.copyto(markers, zones.seeds, where=zones.seeds > 0)
     return markers
 
 
-def _trim_faint(
-    labels: NDArray[np.int32],
+def _reduced(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    import cv2
+
+    if factor == 1:
+        return image
+    size = image.shape[1] // factor, image.shape[0] // factor
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _enlarged(labels: NDArray[np.int32], factor: int) -> NDArray[np.int32]:
+    if factor == 1:
+        return labels
+    return np.repeat(np.repeat(labels, factor, axis=0), factor, axis=1)
+
+
+def _faintest(
     red: NDArray[np.uint8],
     seeds: NDArray[np.int32],
+    count: int,
     background: float,
-    local_contrast: float,
-) -> None:
+    settings: MaskSettings,
+) -> NDArray[np.float32]:
     # A pale nucleus and a dark one share the slide's threshold but not the height of their
-    # border: each is cut where it has faded to a share of its own contrast.
-    row, column = np.nonzero(seeds)
-    seed = seeds[row, column]
-    size = np.bincount(seed, minlength=int(labels.max()) + 1)
-    darkness = np.bincount(seed, red[row, column], len(size)) / np.maximum(size, 1)
-    limit = (1 - local_contrast) * darkness + local_contrast * background
-    row, column = np.nonzero(labels)
-    faint = red[row, column] > limit[labels[row, column]]
-    faint &= seeds[row, column] == 0
-    labels[row[faint], column[faint]] = 0
+    # border: each ends where it has faded to a share of its own contrast.
+    where = np.flatnonzero(seeds)
+    seed = seeds.reshape(-1)[where]
+    size = np.bincount(seed, minlength=count + 1)
+    darkness = np.bincount(seed, red.reshape(-1)[where], count + 1) / np.maximum(size, 1)
+    share = settings.local_contrast
+    return ((1 - share) * darkness + share * background).astype(np.float32)
 
 
-def _trim_large(labels: NDArray[np.int32], zones: Zones, max_area_px: float) -> None:
-    area_px = np.bincount(labels.ravel())
-    large = area_px > max_area_px
-    large[0] = False
+def _trim(
+    labels: NDArray[np.int32],
+    red: NDArray[np.uint8],
+    limit: NDArray[np.float32],
+    keypoints: NDArray[np.float64],
+    max_area_px: float,
+) -> None:
+    flat = labels.reshape(-1)
+    where = np.flatnonzero(flat)
+    label = flat[where]
+    faint = red.reshape(-1)[where] > limit[label]
+    flat[where[faint]] = 0
+    where, label = where[~faint], label[~faint]
+    large = np.bincount(label, minlength=len(limit)) > max_area_px
     if large.any():
-        far = zones.distance_px > np.sqrt(max_area_px / np.pi)
-        labels[large[labels] & far & (zones.seeds == 0)] = 0
+        where, label = where[large[label]], label[large[label]]
+        row, column = np.divmod(where, labels.shape[1])
+        centre = keypoints[label - 1]
+        far = np.hypot(column + 0.5 - centre[:, 0], row + 0.5 - centre[:, 1])
+        flat[where[far > np.sqrt(max_area_px / np.pi)]] = 0
+
