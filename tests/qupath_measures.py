@@ -1,6 +1,7 @@
 """What QuPath's own classes measure; `test_quantify.py` and `test_scores.py` run it as a process.
 
-A JSON list of questions on standard input, one of answers on standard output; Java's prints go to standard error.
+Questions come as a JSON list on standard input, answers go as one to standard output.
+Java prints to standard error.
 """
 
 from __future__ import annotations

@@ -53,8 +53,9 @@ def test_glass_is_free_of_stain_and_brighter_than_glass_is_too():
 
 
 def test_black_is_taken_as_one_as_in_qupath_not_as_infinitely_dense():
-    black, one = STAINS.concentrations(np.array([[0, 0, 0], [1, 1, 1]], np.uint8))
+    black, one, two = STAINS.concentrations(np.repeat(np.uint8([[0], [1], [2]]), 3, axis=1))
     assert np.array_equal(black, one)
+    assert not np.array_equal(one, two)
     assert np.isfinite(black).all()
 
 
@@ -64,6 +65,8 @@ def test_an_image_keeps_its_shape_and_equals_its_pixels_one_by_one():
     assert whole.shape == (7, 5, 2)
     assert whole.dtype == np.float32
     assert np.array_equal(whole[3, 2], STAINS.concentrations(image[3, 2][None])[0])
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    assert np.array_equal(whole, STAINS.concentrations(bgr[..., ::-1]))
     assert STAINS.concentrations(image[:0]).shape == (0, 5, 2)
 
 

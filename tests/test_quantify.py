@@ -82,10 +82,13 @@ def test_an_ellipse_has_its_own_axes_however_it_lies():
 def test_the_long_diagonal_of_a_parallelogram_is_found():
     # Its parallel sides are where rotating calipers most easily miss a pair.
     ring = np.array([[0, 0], [10, 0], [14, 3], [4, 3]], float)
-    for shift in range(4):
-        measured = _shapes(np.roll(ring, shift, axis=0))
-        assert measured[MAX_CALIPER][0] == pytest.approx(np.hypot(14, 3))
-        assert measured[MIN_CALIPER][0] == pytest.approx(3)
+    turned = [
+        ring @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+        for turn in np.linspace(0, 2 * np.pi, 300)
+    ]
+    measured = _shapes(*turned)
+    assert measured[MAX_CALIPER] == pytest.approx(np.hypot(14, 3))
+    assert measured[MIN_CALIPER] == pytest.approx(3)
 
 
 @settings(deadline=None)
@@ -121,6 +124,13 @@ def test_far_from_the_corner_of_the_slide_a_nucleus_measures_the_same():
         column.astype(float) for column in np.array([*_shapes(ring, ring + 150_000).values()]).T
     )
     assert far == pytest.approx(near, rel=1e-6)
+
+
+def test_vertices_count_where_qupath_will_store_them():
+    # QuPath keeps float32: 100,000 px from the corner that is a grid of 1/128 px.
+    ring = _ellipse(12, 7, 0.4, 100_000.003, 100_000.001)
+    given, stored = _shapes(ring), _shapes(ring.astype(np.float32))
+    assert {n: c.tolist() for n, c in given.items()} == {n: c.tolist() for n, c in stored.items()}
 
 
 def test_pixel_size_scales_lengths_once_and_areas_twice():

@@ -35,9 +35,9 @@ class StainMatrix:
 
     The numbers are those of QuPath 0.6 (``ColorDeconvolutionStains``, ``ColorTransformer``): the
     vectors are scaled to length 1, the third stain is their cross product (QuPath's "Residual"),
-    densities come from a table of 256 entries in double precision, and each concentration is
-    rounded to float32 once, at the end. They are not clipped: a pixel of the other stain's colour
-    has a negative concentration.
+    densities times the inverse matrix come from tables of 256 entries in double precision, and
+    each concentration is rounded to float32 once, at the end. They are not clipped: a pixel of
+    the other stain's colour has a negative concentration.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class StainMatrix:
     """Unit vectors of haematoxylin, DAB and the residual, a row each, shape (3, 3)."""
     inverse: NDArray[np.float64] = field(init=False)
     """Densities (red, green, blue) times this are concentrations, shape (3, 3)."""
-    _density: NDArray[np.float64] = field(init=False)
+    _products: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
         """Complete and invert the matrix."""
@@ -78,7 +78,8 @@ class StainMatrix:
         vectors = np.stack([first, second, _unit(cross, "residual")])
         object.__setattr__(self, "vectors", vectors)
         object.__setattr__(self, "inverse", np.linalg.inv(vectors))
-        object.__setattr__(self, "_density", _density_table(self.background))
+        products = self.inverse.T[:, :, None] * _density_table(self.background)[None]
+        object.__setattr__(self, "_products", products)
 
     @classmethod
     def from_settings(cls, settings: StainSettings) -> StainMatrix:
@@ -106,15 +107,20 @@ class StainMatrix:
         ndarray of float32, shape (..., 2) or (..., 3)
             Haematoxylin, DAB and, if wanted, the residual; dimensionless, may be negative.
         """
+        planes = self.planes(rgb.reshape(-1, 3), residual=residual)
+        return np.ascontiguousarray(planes.T).reshape(*rgb.shape[:-1], len(planes))
+
+    def planes(self, pixels: NDArray[np.uint8], *, residual: bool = False) -> NDArray[np.float32]:
+        """Give the same as ``concentrations`` for pixels (n, 3), a row a stain: (2 or 3, n)."""
         import cv2
 
-        size = 3 if residual else 2
-        if rgb.size == 0:
-            return np.empty((*rgb.shape[:-1], size), np.float32)
-        # One long row: OpenCV's vector code works along rows.
-        row = np.ascontiguousarray(rgb).reshape(1, -1, 3)
-        mixed = cv2.transform(cv2.LUT(row, self._density), self.inverse.T[:size])
-        return mixed.astype(np.float32).reshape(*rgb.shape[:-1], size)
+        planes = np.zeros((3 if residual else 2, len(pixels)), np.float32)
+        if len(pixels):
+            channels = cv2.split(np.ascontiguousarray(pixels)[None])
+            for plane, tables in zip(planes, self._products, strict=False):
+                red, green, blue = map(cv2.LUT, channels, tables)
+                plane[:] = (red + green + blue).reshape(-1)
+        return planes
 
 
 def _unit(vector: NDArray[np.float64], name: str) -> NDArray[np.float64]:
@@ -129,6 +135,6 @@ def _unit(vector: NDArray[np.float64], name: str) -> NDArray[np.float64]:
 
 def _density_table(background: NDArray[np.float64]) -> NDArray[np.float64]:
     # ColorDeconvolutionHelper.makeOD: black is taken as 1, brighter than the glass as 0.
-    value = np.maximum(np.arange(256.0), 1)[:, None]
-    table: NDArray[np.float64] = np.maximum(0, -np.log10(value / background))[None]
+    value = np.maximum(np.arange(256.0), 1)
+    table: NDArray[np.float64] = np.maximum(0, -np.log10(value / background[:, None]))
     return table

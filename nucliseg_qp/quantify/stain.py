@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["measure_stains"]
 
+_BLOCK_PX = 131_072
+"""Pixels worked on at once: what lies between input and sums stays in the processor's cache."""
+
 
 def measure_stains(
     rgb: NDArray[np.uint8], labels: NDArray[np.int32], count: int, stains: StainMatrix
@@ -48,93 +51,121 @@ def measure_stains(
         ``DAB OD``, then ``NucliSeg: Hue`` in degrees from 0 to 360, ``NucliSeg: Saturation`` and
         ``NucliSeg: Value`` from 0 to 1. NaN where a label has no pixel.
     """
-    flat = labels.reshape(-1)
-    where = np.flatnonzero((flat > 0) & (flat <= count))
-    runs = _Runs.of(flat.take(where), count)
-    pixels = np.ascontiguousarray(rgb).reshape(-1, 3).take(where, axis=0)
-    channels = np.ascontiguousarray(stains.concentrations(pixels).T)
-    columns = [column for values in channels for column in _statistics(values, runs)]
-    named = zip(STAIN_COLUMNS, columns, strict=True)
-    measured = {name: column.astype(np.float32) for name, column in named}
-    return measured | _colour(pixels, runs)
+    height = max(1, _BLOCK_PX // max(1, labels.shape[1]))
+    rows = [slice(top, top + height) for top in range(0, len(labels), height)]
+    runs = _Runs.joined([_fold_runs(rgb[one], labels[one], count, stains) for one in rows])
+    sizes, *sums, largest, smallest = _fold_nuclei(runs, count)
+    columns = [
+        *_statistics(sums[0], sums[2], largest[0], smallest[0], sizes),
+        *_statistics(sums[1], sums[3], largest[1], smallest[1], sizes),
+        *_colour(np.stack(sums[4:]), sizes),
+    ]
+    named = zip((*STAIN_COLUMNS, HUE, SATURATION, VALUE), columns, strict=True)
+    return {name: column.astype(np.float32) for name, column in named}
 
 
 @dataclass(frozen=True)
 class _Runs:
-    """Labelled pixels in reading order, cut wherever the label changes.
+    """Labelled pixels in reading order, folded wherever the label changes.
 
-    A nucleus is a few dozen runs but hundreds of pixels: summing along runs first leaves little to
-    sort.
+    A nucleus is a few dozen runs but hundreds of pixels, so that folding along runs first leaves
+    little that is scattered.
     """
 
-    start: NDArray[np.int64]
-    order: NDArray[np.int64]
-    group: NDArray[np.int64]
-    present: NDArray[np.int64]
-    sizes: NDArray[np.float64]
-    count: int
+    owner: NDArray[np.int64]
+    """Row of the nucleus each run belongs to, shape (r,)."""
+    sums: NDArray[np.float64]
+    """Pixels, both stains, their squares, S cos H, S sin H, S and V, shape (9, r)."""
+    largest: NDArray[np.float32]
+    """Maxima of both stains, shape (2, r)."""
+    smallest: NDArray[np.float32]
+    """Minima of both stains, shape (2, r)."""
 
     @classmethod
-    def of(cls, labels: NDArray[np.int32], count: int) -> _Runs:
-        """Cut ``labels`` (all from 1 to ``count``) into runs."""
-        start = np.flatnonzero(np.diff(labels, prepend=0))
-        order = np.argsort(labels[start], kind="stable")
-        owner = labels[start][order].astype(np.int64)
-        group = np.flatnonzero(np.diff(owner, prepend=0))
-        length = np.diff(start, append=len(labels))
-        sizes = _filled(_reduce(np.add, length[order], group), owner[group] - 1, count)
-        return cls(start, order, group, owner[group] - 1, sizes, count)
+    def none(cls) -> _Runs:
+        """Give no runs."""
+        nothing = np.empty((2, 0), np.float32)
+        return cls(np.empty(0, np.int64), np.empty((9, 0)), nothing, nothing)
 
-    def reduce(self, operation: np.ufunc, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Fold the values of each nucleus; NaN for nuclei without pixels."""
-        partial = _reduce(operation, values, self.start)[self.order]
-        return _filled(_reduce(operation, partial, self.group), self.present, self.count)
-
-
-def _reduce(
-    operation: np.ufunc, values: NDArray[np.floating], start: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    if not len(start):
-        return np.empty(0)
-    dtype = np.float64 if operation is np.add else None
-    folded: NDArray[np.float64] = operation.reduceat(values, start, dtype=dtype)
-    return folded
+    @classmethod
+    def joined(cls, parts: list[_Runs]) -> _Runs:
+        """Put the runs of all blocks one behind the other."""
+        parts = [cls.none(), *parts]
+        return cls(
+            np.concatenate([part.owner for part in parts]),
+            np.concatenate([part.sums for part in parts], axis=1),
+            np.concatenate([part.largest for part in parts], axis=1),
+            np.concatenate([part.smallest for part in parts], axis=1),
+        )
 
 
-def _filled(
-    values: NDArray[np.float64], rows: NDArray[np.int64], count: int
-) -> NDArray[np.float64]:
-    column = np.full(count, np.nan)
-    column[rows] = values
-    return column
+def _fold_runs(
+    rgb: NDArray[np.uint8], labels: NDArray[np.int32], count: int, stains: StainMatrix
+) -> _Runs:
+    flat = labels.reshape(-1)
+    where = np.flatnonzero((flat > 0) & (flat <= count))
+    if not len(where):
+        return _Runs.none()
+    owner = flat.take(where)
+    start = np.concatenate([[0], np.flatnonzero(owner[1:] != owner[:-1]) + 1])
+    pixels = np.ascontiguousarray(rgb).reshape(-1, 3).take(where, axis=0)
+    stained = stains.planes(pixels)
+    squares = np.square(stained, dtype=np.float64)
+    rows = (*stained, *squares, *_hsv(pixels))
+    sums = [np.add.reduceat(row, start, dtype=np.float64) for row in rows]
+    return _Runs(
+        owner[start].astype(np.int64) - 1,
+        np.stack([np.diff(start, append=len(where)), *sums]),
+        np.maximum.reduceat(stained, start, axis=1),
+        np.minimum.reduceat(stained, start, axis=1),
+    )
 
 
-def _statistics(values: NDArray[np.float32], runs: _Runs) -> tuple[NDArray[np.float64], ...]:
-    total = runs.reduce(np.add, values)
-    squares = runs.reduce(np.add, np.square(values, dtype=np.float64))
-    mean = total / runs.sizes
-    largest, smallest = runs.reduce(np.maximum, values), runs.reduce(np.minimum, values)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        variance = np.maximum(squares - total * mean, 0) / (runs.sizes - 1)
+def _hsv(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.floating], ...]:
+    """Give S cos H, S sin H, S and V of pixels, each of shape (n,)."""
+    import cv2
+
+    # HSV_FULL spreads the hue circle over 256 steps of 1.4 degrees.
+    hue, *rest = cv2.split(cv2.cvtColor(pixels[None], cv2.COLOR_RGB2HSV_FULL))
+    saturation, value = (channel.reshape(-1).astype(np.float32) / 255 for channel in rest)
+    angle = np.arange(256) * (2 * np.pi / 256)
+    east = cv2.LUT(hue, np.cos(angle).astype(np.float32)).reshape(-1)
+    north = cv2.LUT(hue, np.sin(angle).astype(np.float32)).reshape(-1)
+    return east * saturation, north * saturation, saturation, value
+
+
+def _fold_nuclei(runs: _Runs, count: int) -> tuple[NDArray[np.floating], ...]:
+    """Give the nine sums (count,), then maxima and minima (2, count); NaN without pixels."""
+    # Without any run bincount gives integers, which hold no NaN.
+    sums = np.stack([np.bincount(runs.owner, row, count) for row in runs.sums]).astype(np.float64)
+    largest = np.full((2, count), -np.inf, np.float32)
+    smallest = np.full((2, count), np.inf, np.float32)
+    for stain in range(2):
+        np.maximum.at(largest[stain], runs.owner, runs.largest[stain])
+        np.minimum.at(smallest[stain], runs.owner, runs.smallest[stain])
+    missing = sums[0] == 0
+    for table in (sums, largest, smallest):
+        table[:, missing] = np.nan
+    return *sums, largest, smallest
+
+
+def _statistics(
+    total: NDArray[np.floating],
+    squares: NDArray[np.floating],
+    largest: NDArray[np.floating],
+    smallest: NDArray[np.floating],
+    sizes: NDArray[np.floating],
+) -> tuple[NDArray[np.floating], ...]:
+    mean = total / sizes
+    with np.errstate(invalid="ignore"):
+        variance = np.maximum(squares - total * mean, 0) / (sizes - 1)
     # A constant nucleus has no spread; the subtraction above leaves a rounding error.
-    variance[(largest == smallest) & (runs.sizes > 1)] = 0
+    variance[(largest == smallest) & (sizes > 1)] = 0
     return mean, total, np.sqrt(variance), largest, smallest, largest - smallest
 
 
-def _colour(pixels: NDArray[np.uint8], runs: _Runs) -> dict[str, NDArray[np.float32]]:
-    import cv2
-
-    if not len(pixels):
-        nothing = np.full(runs.count, np.nan, np.float32)
-        return {HUE: nothing, SATURATION: nothing.copy(), VALUE: nothing.copy()}
-    # HSV_FULL spreads the hue circle over 256 steps of 1.4 degrees.
-    hsv = cv2.cvtColor(pixels[None], cv2.COLOR_RGB2HSV_FULL)[0]
-    hue, saturation = np.ascontiguousarray(hsv[:, 0]), hsv[:, 1].astype(np.float32) / 255
-    angle = np.arange(256) * (2 * np.pi / 256)
-    x = cv2.LUT(hue, np.cos(angle).astype(np.float32)).reshape(-1) * saturation
-    y = cv2.LUT(hue, np.sin(angle).astype(np.float32)).reshape(-1) * saturation
-    mean_hue = np.degrees(np.arctan2(runs.reduce(np.add, y), runs.reduce(np.add, x))) % 360
-    value = runs.reduce(np.add, hsv[:, 2].astype(np.float32) / 255) / runs.sizes
-    columns = (mean_hue, runs.reduce(np.add, saturation) / runs.sizes, value)
-    named = zip((HUE, SATURATION, VALUE), columns, strict=True)
-    return {name: column.astype(np.float32) for name, column in named}
+def _colour(
+    sums: NDArray[np.floating], sizes: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], ...]:
+    east, north, saturation, value = sums / sizes
+    return np.degrees(np.arctan2(north, east)) % 360, saturation, value
