@@ -171,10 +171,11 @@ def _calipers(
     opposite = np.where(turn > 0, turn - np.pi, turn + np.pi)
     # Eight is more than a full turn, so that the hulls' ranges do not touch.
     found = np.searchsorted(turn + 8.0 * owner, opposite + 8.0 * owner) - first[owner]
-    far = [hull[first[owner] + (found + step) % size[owner]] - hull for step in (-1, 0, 1)]
+    # Rounding may pass over one of two parallel edges: the corner before is tried as well.
+    far = [hull[first[owner] + (found + step) % size[owner]] - hull for step in (0, -1)]
     distance = np.max([np.hypot(*offset.T) for offset in far], axis=0)
     length = np.hypot(*edge.T)
-    across = np.abs(edge[:, 0] * far[1][:, 1] - edge[:, 1] * far[1][:, 0])
+    across = np.abs(edge[:, 0] * far[0][:, 1] - edge[:, 1] * far[0][:, 0])
     width = np.divide(across, length, out=np.zeros_like(across), where=length > 0)
     return np.maximum.reduceat(distance, first), np.minimum.reduceat(width, first)
 
