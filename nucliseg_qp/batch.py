@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,13 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from nucliseg_qp.errors import NucliSegError, OutputError, UsageError
 from nucliseg_qp.images.slide import open_slide
 from nucliseg_qp.nuclei import nucleus_ids
-from nucliseg_qp.outputs import OutputFolder, image_stem, make_folder, whole_file
-from nucliseg_qp.pictures.preview import Preview
+from nucliseg_qp.outputs import image_stem
 from nucliseg_qp.pipeline import Analysis, Silent
-from nucliseg_qp.provenance import engine_record
-from nucliseg_qp.qupath.geojson import write_geojson
 from nucliseg_qp.quantify.scores import score_counts
-from nucliseg_qp.quantify.table import TableWriter, summary_row, write_summary
+from nucliseg_qp.quantify.table import summary_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +26,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.quantify.scores import Scores
     from nucliseg_qp.quantify.table import SummaryRow
 
-__all__ = ["ImageOutcome", "Job", "Watcher", "detect_images", "each_image", "named_images"]
+__all__ = ["ImageOutcome", "Job", "Watcher", "each_image", "named_images", "numbered"]
 
 Status = Literal["done", "incomplete", "failed"]
 
@@ -187,78 +183,10 @@ def _one_image(
         )
 
 
-def detect_images(
-    paths: Sequence[Path], folder: Path, job: Job, watcher: Watcher | None = None
-) -> list[ImageOutcome]:
-    """Analyse images and write files for each: nuclei, table, preview; then summary and run.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Images.
-    folder : Path
-        Output folder; see `nucliseg_qp.outputs.OutputFolder`.
-    job : Job
-        Engine and scope.
-    watcher : Watcher, optional
-        Told about the progress.
-
-    Raises
-    ------
-    OutputError
-        When the folder cannot be written to.
-    UsageError
-        When two images have the same name.
-    """
-    named = named_images(paths)
-    out = OutputFolder(make_folder(folder))
-    started = time.monotonic()
-
-    def work(analysis: Analysis, outcome: ImageOutcome) -> None:
-        _write_image(analysis, outcome, out, job.engine)
-
-    outcomes = each_image(list(named.values()), job, work, watcher or Watcher())
-    write_summary(out.summary, [outcome.row() for outcome in outcomes])
-    _write_run(out.run, job, outcomes, time.monotonic() - started)
-    return outcomes
-
-
-def _write_image(
-    analysis: Analysis, outcome: ImageOutcome, out: OutputFolder, engine: Engine
-) -> None:
-    path, settings = analysis.slide.path, engine.settings.output
-    stem = image_stem(path)
-    preview = Preview(
-        analysis.slide, analysis.bounds, engine.palette.classes, settings.preview_px
-    )
-    with TableWriter(out.table(stem), path.name) as table:
-
-        def parts() -> Iterator[tuple[Nuclei, list[str]]]:
-            for nuclei in analysis.nuclei():
-                ids = nucleus_ids(path.name, nuclei)
-                table.add(nuclei, ids)
-                preview.add(nuclei)
-                outcome.counts.update(nuclei.counts())
-                yield nuclei, ids
-
-        colours = [(one.name, one.color_rgb) for one in engine.palette.classes]
-        write_geojson(out.nuclei(stem), parts(), colours, shard=settings.shard)
-    preview.save(out.preview(stem))
-
-
-def _write_run(path: Path, job: Job, outcomes: list[ImageOutcome], seconds: float) -> None:
-    record = engine_record(job.engine)
-    record["seconds"] = round(seconds, 3)
-    record["images"] = [
-        {
-            "path": str(outcome.path.resolve()),
-            "status": outcome.status,
-            "problem": outcome.problem,
-            "counts": dict(outcome.counts),
-            "seconds": round(outcome.seconds, 3),
-            **outcome.facts,
-        }
-        for outcome in outcomes
-    ]
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
+def numbered(
+    analysis: Analysis, outcome: ImageOutcome
+) -> Iterator[tuple[Nuclei, list[str]]]:
+    """Give the nuclei of an image part by part with their ids, and count them."""
+    for nuclei in analysis.nuclei():
+        outcome.counts.update(nuclei.counts())
+        yield nuclei, nucleus_ids(analysis.slide.path.name, nuclei)

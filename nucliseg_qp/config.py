@@ -5,6 +5,7 @@ Lengths are in micrometres, so that a setting means the same on every scanner.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path  # noqa: TC003 - pydantic needs the type at run time
 from typing import Annotated, Any, Literal
@@ -24,6 +25,7 @@ __all__ = [
     "TileSettings",
     "TissueSettings",
     "load_settings",
+    "settings_toml",
 ]
 
 Vector = tuple[float, float, float]
@@ -209,3 +211,21 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"settings file {path} is not TOML: {error}", "Mend it.") from None
+
+
+def settings_toml(settings: Settings) -> str:
+    """Give settings as TOML with a comment on each; what is not set is a comment itself."""
+    lines = []
+    for section, model in settings:
+        lines += [f"[{section}]  # {(type(model).__doc__ or '').splitlines()[0]}"]
+        for name, field in type(model).model_fields.items():
+            value = getattr(model, name)
+            text = f"# {name} =" if value is None else f"{name} = {_toml_value(value)}"
+            lines += [f"# {field.description}", text]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml_value(value: object) -> str:
+    # Strings, numbers, booleans and arrays of numbers look alike in JSON and TOML.
+    return json.dumps(list(value) if isinstance(value, tuple) else value)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from nucliseg_qp.cli.options import Config, DryRun, Images, RegionText, SlideMpp, Within
 from nucliseg_qp.config import Settings
-from nucliseg_qp.cli.options import Config, Images, RegionText, SlideMpp, Within
 
 __all__ = ["detect"]
 
@@ -23,7 +23,7 @@ def detect(
     within: Within = None,
     stages: Path | None = None,
     config: Config = None,
-    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    dry_run: DryRun = False,
     settings: Settings | None = None,
 ) -> int:
     """Find nuclei and write them as files, for QuPath and for tables.
@@ -41,19 +41,17 @@ def detect(
         Folder for the results; made if it does not exist.
     stages
         Also write the picture of each step for the densest tile to this folder.
-    dry_run
-        Print the merged settings and the plan, and stop.
     """
-    from nucliseg_qp.batch import detect_images
+    from nucliseg_qp.detect import detect_images
     from nucliseg_qp.cli import show
-    from nucliseg_qp.cli.options import open_job, plan_lines, worst_code, write_stages
+    from nucliseg_qp.cli.jobs import open_job, plan_lines, worst_code, write_stages
 
     job = open_job(settings, config, slide_mpp, region, within)
     if dry_run:
         for line in plan_lines(images, job):
             show.result(line)
         return 0
-    show.note(f"model {job.engine.runner.info.name} on {job.engine.runner.device.label}")
+    show.engine_line(job.engine)
     with show.BatchView(len(images)) as view:
         outcomes = detect_images(images, out, job, view)
     if stages is not None:

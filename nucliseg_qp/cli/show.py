@@ -27,8 +27,20 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from nucliseg_qp.batch import ImageOutcome
+    from nucliseg_qp.pipeline import Engine
 
-__all__ = ["BatchView", "error", "note", "outcome_table", "result", "usage_line", "warn"]
+__all__ = [
+    "BatchView",
+    "engine_line",
+    "error",
+    "note",
+    "outcome_table",
+    "plain",
+    "project_line",
+    "result",
+    "usage_line",
+    "warn",
+]
 
 PLAIN_EVERY_SECONDS = 10.0
 
@@ -54,6 +66,28 @@ def note(text: str) -> None:
 def result(text: RenderableType) -> None:
     """Print a line or a table on stdout."""
     _results.print(escape(text) if isinstance(text, str) else text, soft_wrap=True)
+
+
+def plain(text: str) -> None:
+    """Print text on stdout as it is, without colour or wrapping: for machines and files."""
+    _results.out(text, highlight=False)
+
+
+def engine_line(engine: Engine) -> None:
+    """Tell on stderr which model runs where."""
+    runner = engine.runner
+    note(f"model {runner.info.name} on {runner.device.label}, {runner.precision}")
+
+
+def project_line(project: Path, writer: str) -> str:
+    """Give the line that says how to go on with a project."""
+    file = project / "project.qpproj"
+    if writer == "paquo":
+        return f"open {file} in QuPath to review the nuclei"
+    return (
+        f"open {file} in QuPath, then run Automate > Project scripts > import_nuclei for the "
+        f"project; {project / 'README.txt'} says how"
+    )
 
 
 def usage_line(problem: CycloptsError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from nucliseg_qp.geometry import Region
 from nucliseg_qp.images.within import points_within
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
     from shapely.geometry.base import BaseGeometry
 
@@ -63,6 +65,18 @@ class Scope:
             None if self.region is None else self.region.expanded(margin_px),
             None if self.within is None else self.within.buffer(margin_px),
         )
+
+    def geometry(self, image: Region) -> Mapping[str, Any] | None:
+        """Give the scope inside of ``image`` as a GeoJSON geometry, None for the whole image."""
+        import shapely
+
+        if self.region is None and self.within is None:
+            return None
+        bounds = self.bounds(image)
+        shape = shapely.box(bounds.x_px, bounds.y_px, bounds.right_px, bounds.bottom_px)
+        if self.within is not None:
+            shape = shape.intersection(self.within)
+        return dict(shapely.geometry.mapping(shape))
 
     def contains(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Tell for points of shape (n,) in full-resolution pixels which are in scope."""

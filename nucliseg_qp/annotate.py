@@ -1,0 +1,122 @@
+"""``annotate``: nuclei straight into a QuPath project."""
+
+from __future__ import annotations
+
+import tempfile
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nucliseg_qp.batch import ImageOutcome, Watcher, each_image, named_images, numbered
+from nucliseg_qp.errors import QuPathError
+from nucliseg_qp.outputs import image_stem, make_folder
+from nucliseg_qp.provenance import entry_metadata
+from nucliseg_qp.qupath.files import write_files
+from nucliseg_qp.qupath.project import write_project
+from nucliseg_qp.qupath.results import ImageResult, save_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nucliseg_qp.batch import Job
+    from nucliseg_qp.pipeline import Analysis, Engine
+    from nucliseg_qp.qupath.install import Writer
+    from nucliseg_qp.qupath.results import WrittenImage
+
+__all__ = ["annotate_images"]
+
+CHUNK_IMAGES = 8
+"""Images written to the project at once: a run that is cut off loses no more than these."""
+
+
+def annotate_images(
+    paths: Sequence[Path],
+    project: Path,
+    job: Job,
+    writer: Writer,
+    watcher: Watcher | None = None,
+) -> list[ImageOutcome]:
+    """Analyse images and add each with its nuclei to a QuPath project.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Images.
+    project : Path
+        Folder of the project, created where there is none.
+    job : Job
+        Engine and scope.
+    writer : {"paquo", "files"}
+        Through QuPath, or as a folder of files that QuPath opens and a script that imports them.
+    watcher : Watcher, optional
+        Told about the progress.
+
+    Raises
+    ------
+    OutputError, QuPathError
+        When the project cannot be written.
+    UsageError
+        When two images have the same name.
+    """
+    images = list(named_images(paths).values())
+    make_folder(project)
+    outcomes: list[ImageOutcome] = []
+    for chunk in _chunks(images, CHUNK_IMAGES):
+        outcomes += _annotate_chunk(chunk, project, job, writer, watcher or Watcher())
+    return outcomes
+
+
+def _chunks(images: Sequence[Path], size: int) -> Iterator[list[Path]]:
+    rest = iter(images)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def _annotate_chunk(
+    paths: Sequence[Path], project: Path, job: Job, writer: Writer, watcher: Watcher
+) -> list[ImageOutcome]:
+    results: dict[Path, ImageResult] = {}
+    # Outside of the project: it may be shared, or on a slow disk.
+    with tempfile.TemporaryDirectory(prefix="nucliseg-qp-") as folder:
+
+        def work(analysis: Analysis, outcome: ImageOutcome) -> None:
+            results[outcome.path] = _result(analysis, outcome, job.engine, Path(folder))
+
+        outcomes = each_image(paths, job, work, watcher)
+        ready = [
+            results[outcome.path] for outcome in outcomes if outcome.status == "done"
+        ]
+        colours = [(one.name, one.color_rgb) for one in job.engine.palette.classes]
+        if ready:
+            watcher.stage("writing the QuPath project", len(ready))
+            write = write_project if writer == "paquo" else write_files
+            _note(outcomes, write(project, ready, colours))
+            watcher.advance(len(ready))
+    return outcomes
+
+
+def _result(
+    analysis: Analysis, outcome: ImageOutcome, engine: Engine, folder: Path
+) -> ImageResult:
+    slide = analysis.slide
+    parts = save_parts(folder, image_stem(slide.path), numbered(analysis, outcome))
+    facts = analysis.facts()
+    counts = {f"NucliSeg {name}": str(number) for name, number in outcome.counts.items()}
+    return ImageResult(
+        image_path=slide.path,
+        width_px=facts["width_px"],
+        height_px=facts["height_px"],
+        mpp=facts["mpp"],
+        mpp_source=facts["mpp_source"],
+        parts=parts,
+        provenance={**entry_metadata(engine, facts, "done"), **counts},
+        geometry=analysis.scope.geometry(slide.bounds),
+    )
+
+
+def _note(outcomes: list[ImageOutcome], written: list[WrittenImage]) -> None:
+    problems = {one.image_path: one.problem for one in written if one.problem}
+    for outcome in outcomes:
+        if outcome.path in problems:
+            outcome.status, outcome.problem = "failed", problems[outcome.path]
+            outcome.exit_code = QuPathError.exit_code
