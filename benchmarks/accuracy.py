@@ -137,9 +137,17 @@ def measure(field: Field, engine: Engine, radius_px: float, border_px: float) ->
     same = field.positive[pairs[counted, 0]] == positive[pairs[counted, 1]]
     iou, overlapped, outlines, masks = overlaps(drawn(nuclei, field.labels.shape), field.labels)
     return Figures(
-        field.path.stem, int(counted.sum()), int(missed), int(spurious), int(same.sum()),
-        iou, overlapped, outlines, masks,
-        100 * positive.mean() if len(positive) else 0.0, 100 * field.positive.mean(),
+        field.path.stem,
+        int(counted.sum()),
+        int(missed),
+        int(spurious),
+        int(same.sum()),
+        iou,
+        overlapped,
+        outlines,
+        masks,
+        100 * positive.mean() if len(positive) else 0.0,
+        100 * field.positive.mean(),
     )
 
 
@@ -152,20 +160,27 @@ def report(rows: list[Figures]) -> None:
     table = Table("field", "F1", "precision", "recall", "PQ", "class", "pos % found", "pos % true")
     for row in rows:
         table.add_row(
-            row.name, f"{row.f1:.3f}",
+            row.name,
+            f"{row.f1:.3f}",
             f"{row.matched / max(1, row.matched + row.spurious):.3f}",
             f"{row.matched / max(1, row.matched + row.missed):.3f}",
-            f"{row.panoptic:.3f}", f"{row.accuracy:.3f}",
-            f"{row.positive_found:.1f}", f"{row.positive_true:.1f}",
+            f"{row.panoptic:.3f}",
+            f"{row.accuracy:.3f}",
+            f"{row.positive_found:.1f}",
+            f"{row.positive_true:.1f}",
         )
     matched = sum(row.matched for row in rows)
     wrong = sum(row.missed + row.spurious for row in rows)
     table.add_section()
     table.add_row(
-        "all", f"{2 * matched / (2 * matched + wrong):.3f}", "", "",
+        "all",
+        f"{2 * matched / (2 * matched + wrong):.3f}",
+        "",
+        "",
         f"{np.mean([row.panoptic for row in rows]):.3f}",
         f"{sum(row.same_class for row in rows) / matched:.3f}",
-        f"error {np.mean([row.error for row in rows]):.1f}", "",
+        f"error {np.mean([row.error for row in rows]):.1f}",
+        "",
     )
     Console().print(table)
 

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nucliseg_qp.batch import ImageOutcome, Watcher, each_image, named_images, numbered
+from nucliseg_qp.batch import ImageOutcome, SilentWatcher, each_image, named_images, numbered
 from nucliseg_qp.errors import QuPathError
 from nucliseg_qp.outputs import image_stem, make_folder
 from nucliseg_qp.provenance import entry_metadata
@@ -18,7 +18,7 @@ from nucliseg_qp.qupath.results import ImageResult, save_parts
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from nucliseg_qp.batch import Job
+    from nucliseg_qp.batch import Job, Watcher
     from nucliseg_qp.pipeline import Analysis, Engine
     from nucliseg_qp.qupath.install import Writer
     from nucliseg_qp.qupath.results import WrittenImage
@@ -62,7 +62,7 @@ def annotate_images(
     make_folder(project)
     outcomes: list[ImageOutcome] = []
     for chunk in _chunks(images, CHUNK_IMAGES):
-        outcomes += _annotate_chunk(chunk, project, job, writer, watcher or Watcher())
+        outcomes += _annotate_chunk(chunk, project, job, writer, watcher or SilentWatcher())
     return outcomes
 
 
@@ -83,9 +83,7 @@ def _annotate_chunk(
             results[outcome.path] = _result(analysis, outcome, job.engine, Path(folder))
 
         outcomes = each_image(paths, job, work, watcher)
-        ready = [
-            results[outcome.path] for outcome in outcomes if outcome.status == "done"
-        ]
+        ready = [results[outcome.path] for outcome in outcomes if outcome.status == "done"]
         colours = [(one.name, one.color_rgb) for one in job.engine.palette.classes]
         if ready:
             watcher.stage("writing the QuPath project", len(ready))
@@ -95,9 +93,7 @@ def _annotate_chunk(
     return outcomes
 
 
-def _result(
-    analysis: Analysis, outcome: ImageOutcome, engine: Engine, folder: Path
-) -> ImageResult:
+def _result(analysis: Analysis, outcome: ImageOutcome, engine: Engine, folder: Path) -> ImageResult:
     slide = analysis.slide
     parts = save_parts(folder, image_stem(slide.path), numbered(analysis, outcome))
     facts = analysis.facts()

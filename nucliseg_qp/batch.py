@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from nucliseg_qp.errors import NucliSegError, OutputError, UsageError
 from nucliseg_qp.images.slide import open_slide
 from nucliseg_qp.nuclei import nucleus_ids
 from nucliseg_qp.outputs import image_stem
-from nucliseg_qp.pipeline import Analysis, Silent
+from nucliseg_qp.pipeline import Analysis, Progress, Silent
 from nucliseg_qp.quantify.scores import score_counts
 from nucliseg_qp.quantify.table import summary_row
 
@@ -22,23 +22,41 @@ if TYPE_CHECKING:
     from nucliseg_qp.images.scope import Scope
     from nucliseg_qp.images.slide import Slide
     from nucliseg_qp.nuclei import Nuclei
-    from nucliseg_qp.pipeline import Engine, Progress
+    from nucliseg_qp.pipeline import Engine
     from nucliseg_qp.quantify.scores import Scores
     from nucliseg_qp.quantify.table import SummaryRow
 
-__all__ = ["ImageOutcome", "Job", "Watcher", "each_image", "named_images", "numbered"]
+__all__ = [
+    "ImageOutcome",
+    "Job",
+    "SilentWatcher",
+    "Watcher",
+    "each_image",
+    "named_images",
+    "numbered",
+]
 
 Status = Literal["done", "incomplete", "failed"]
 
 
-class Watcher(Silent):
-    """Told which image is worked on and how it ended; this one stays silent."""
+class Watcher(Progress, Protocol):
+    """Who wants to know which image is worked on and how it ended."""
 
     def image(self, path: Path) -> None:
         """Begin an image."""
 
     def finished(self, outcome: ImageOutcome) -> None:
         """End an image."""
+
+
+class SilentWatcher(Silent):
+    """Nobody wants to know."""
+
+    def image(self, path: Path) -> None:
+        """Do nothing."""
+
+    def finished(self, outcome: ImageOutcome) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -183,9 +201,7 @@ def _one_image(
         )
 
 
-def numbered(
-    analysis: Analysis, outcome: ImageOutcome
-) -> Iterator[tuple[Nuclei, list[str]]]:
+def numbered(analysis: Analysis, outcome: ImageOutcome) -> Iterator[tuple[Nuclei, list[str]]]:
     """Give the nuclei of an image part by part with their ids, and count them."""
     for nuclei in analysis.nuclei():
         outcome.counts.update(nuclei.counts())

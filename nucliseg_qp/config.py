@@ -76,9 +76,7 @@ class KeypointSettings(_Frozen):
     """Name of a shipped model or path of a .safetensors file; none takes the default."""
     mpp: Annotated[Positive | None, _flag("--mpp")] = None
     """Pixel size in um the network works at; none takes the one it was trained for."""
-    threshold: Annotated[
-        Annotated[float, Field(gt=0, lt=1)] | None, _flag("--threshold")
-    ] = None
+    threshold: Annotated[Annotated[float, Field(gt=0, lt=1)] | None, _flag("--threshold")] = None
     """Lowest score of a nucleus; none takes the model's own."""
     device: Annotated[str, _flag("--device")] = "auto"
     """auto, cpu, cuda, cuda:N or mps; what is asked for and missing is an error."""
@@ -142,7 +140,7 @@ class StainSettings(_Frozen):
 class ClassSettings(_Frozen):
     """Which class a nucleus gets."""
 
-    palette: Annotated[str, _flag("--palette", "-p")] = "dab"
+    palette: Annotated[str, _flag("--palette", "-p")] = "hsv"
     """Name of a shipped palette or path of a TOML file with one's own classes."""
 
 

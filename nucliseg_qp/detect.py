@@ -6,18 +6,18 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from nucliseg_qp.batch import Watcher, each_image, named_images, numbered
+from nucliseg_qp.batch import SilentWatcher, each_image, named_images, numbered
 from nucliseg_qp.outputs import OutputFolder, image_stem, make_folder, whole_file
 from nucliseg_qp.pictures.preview import Preview
 from nucliseg_qp.provenance import engine_record
-from nucliseg_qp.qupath.geojson import write_geojson
 from nucliseg_qp.quantify.table import TableWriter, write_summary
+from nucliseg_qp.qupath.geojson import write_geojson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from nucliseg_qp.batch import ImageOutcome, Job
+    from nucliseg_qp.batch import ImageOutcome, Job, Watcher
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.pipeline import Analysis, Engine
 
@@ -54,7 +54,7 @@ def detect_images(
     def work(analysis: Analysis, outcome: ImageOutcome) -> None:
         _write_image(analysis, outcome, out, job.engine)
 
-    outcomes = each_image(list(named.values()), job, work, watcher or Watcher())
+    outcomes = each_image(list(named.values()), job, work, watcher or SilentWatcher())
     write_summary(out.summary, [outcome.row() for outcome in outcomes])
     _write_run(out.run, job, outcomes, time.monotonic() - started)
     return outcomes
@@ -65,9 +65,7 @@ def _write_image(
 ) -> None:
     path, settings = analysis.slide.path, engine.settings.output
     stem = image_stem(path)
-    preview = Preview(
-        analysis.slide, analysis.bounds, engine.palette.classes, settings.preview_px
-    )
+    preview = Preview(analysis.slide, analysis.bounds, engine.palette.classes, settings.preview_px)
     with TableWriter(out.table(stem), path.name) as table:
 
         def parts() -> Iterator[tuple[Nuclei, list[str]]]:

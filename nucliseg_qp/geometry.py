@@ -108,8 +108,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A piece of work: the nuclei whose keypoint lies in ``core`` are found on the pixels of
-    ``crop``.
+    """A piece of work: nuclei with their keypoint in ``core`` are found on the pixels of ``crop``.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ class Nuclei:
     measurements: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """Number of nuclei."""
+        """Give the number of nuclei."""
         return len(self.x)
 
     @classmethod

@@ -41,19 +41,19 @@ class OutputFolder:
     root: Path
 
     def nuclei(self, stem: str) -> Path:
-        """Detections of one image as gzipped GeoJSON."""
+        """Name the detections of one image, gzipped GeoJSON."""
         return self.root / "nuclei" / f"{stem}.geojson.gz"
 
     def shard(self, stem: str, number: int) -> Path:
-        """One of several parts of a large image's detections, counted from 1."""
+        """Name one of several parts of a large image's detections, counted from 1."""
         return self.root / "nuclei" / f"{stem}.{number:03d}.geojson.gz"
 
     def table(self, stem: str) -> Path:
-        """Measurements of one image, a row a nucleus."""
+        """Name the measurements of one image, a row a nucleus."""
         return self.root / "tables" / f"{stem}.parquet"
 
     def preview(self, stem: str) -> Path:
-        """Picture of one image with the outlines in class colours."""
+        """Name the picture of one image with the outlines in class colours."""
         return self.root / "previews" / f"{stem}.jpg"
 
     @property

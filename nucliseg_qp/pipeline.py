@@ -25,6 +25,7 @@ from nucliseg_qp.quantify.measure import measure_nuclei
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from nucliseg_qp.config import Settings
@@ -242,9 +243,7 @@ class Analysis:
 
     def _measure(self, masks: TileMasks) -> Nuclei:
         mpp = self._slide_mpp
-        return measure_nuclei(
-            masks.image, masks.labels, masks.nuclei, self.engine.stains, mpp, mpp
-        )
+        return measure_nuclei(masks.image, masks.labels, masks.nuclei, self.engine.stains, mpp, mpp)
 
     def _read_crop(self, tile: Tile) -> NDArray[np.uint8]:
         return read_crop(self.slide, tile, self.grid)
@@ -253,9 +252,7 @@ class Analysis:
         halo_px = self.engine.runner.info.halo_px
         core_px = self.engine.settings.keypoints.window_px - 2 * halo_px
         bounds = scope.bounds(self.slide.bounds)
-        return plan_windows(
-            bounds, self._downsample, core_px, halo_px, self.tissue, scope.within
-        )
+        return plan_windows(bounds, self._downsample, core_px, halo_px, self.tissue, scope.within)
 
     @property
     def _slide_mpp(self) -> float:

@@ -42,9 +42,9 @@ def detect(
     stages
         Also write the picture of each step for the densest tile to this folder.
     """
-    from nucliseg_qp.detect import detect_images
     from nucliseg_qp.cli import show
     from nucliseg_qp.cli.jobs import open_job, plan_lines, worst_code, write_stages
+    from nucliseg_qp.detect import detect_images
 
     job = open_job(settings, config, slide_mpp, region, within)
     if dry_run:

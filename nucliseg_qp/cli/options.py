@@ -16,9 +16,7 @@ SlideMpp = Annotated[
 RegionText = Annotated[
     str | None, Parameter(help="Only this rectangle: x,y,width,height in full-resolution pixels.")
 ]
-Within = Annotated[
-    Path | None, Parameter(help="Only inside the polygons of this GeoJSON file.")
-]
+Within = Annotated[Path | None, Parameter(help="Only inside the polygons of this GeoJSON file.")]
 Config = Annotated[
     Path | None,
     Parameter(name=("--config", "-c"), help="TOML with settings; flags win over it."),

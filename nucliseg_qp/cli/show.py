@@ -27,10 +27,14 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from nucliseg_qp.batch import ImageOutcome
+    from nucliseg_qp.demo import DemoLine
+    from nucliseg_qp.doctor import Check
     from nucliseg_qp.pipeline import Engine
 
 __all__ = [
     "BatchView",
+    "check_table",
+    "demo_table",
     "engine_line",
     "error",
     "note",
@@ -122,6 +126,37 @@ def outcome_table(outcomes: Sequence[ImageOutcome]) -> Table:
 
 def _number(value: object) -> str:
     return f"{value:.1f}" if isinstance(value, float) and value == value else "–"
+
+
+def demo_table(lines: Sequence[DemoLine]) -> Table:
+    """Give the table of the demonstration: what was found beside the truth."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("image", no_wrap=True)
+    for title in ("nuclei", "truth", "positive %", "truth %"):
+        grid.add_column(title, justify="right", no_wrap=True)
+    for line in lines:
+        grid.add_row(
+            escape(line.image),
+            f"{line.nuclei:,}",
+            "unknown" if line.true_nuclei is None else f"{line.true_nuclei:,}",
+            _number(line.positive_percent),
+            "unknown"
+            if line.true_positive_percent is None
+            else _number(line.true_positive_percent),
+        )
+    return grid
+
+
+def check_table(checks: Sequence[Check]) -> Table:
+    """Give the table of the doctor."""
+    colours = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("what", "status", "seen", "what to do"):
+        grid.add_column(title, overflow="fold")
+    for check in checks:
+        status = f"[{colours[check.status]}]{check.status}[/]"
+        grid.add_row(check.name, status, escape(check.seen), escape(check.fix))
+    return grid
 
 
 class BatchView:

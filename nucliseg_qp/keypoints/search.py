@@ -51,7 +51,7 @@ class Keypoints:
     failed: tuple[Tile, ...] = ()
 
     def __len__(self) -> int:
-        """Number of keypoints."""
+        """Give the number of keypoints."""
         return len(self.x)
 
     def take(self, chosen: NDArray[np.bool_] | slice) -> Keypoints:
@@ -81,7 +81,7 @@ def find_keypoints(
     downsample: float,
     runner: KeypointRunner,
     batch_size: int,
-    advance: Callable[[int], None] = lambda count: None,
+    advance: Callable[[int], None] | None = None,
 ) -> Keypoints:
     """Run the network on windows and collect what it finds in their cores.
 
@@ -97,7 +97,7 @@ def find_keypoints(
         The network on its device.
     batch_size : int
         Windows handed to it at once.
-    advance : callable
+    advance : callable, optional
         Told the number of windows done after each batch.
     """
     tables: list[NDArray[np.float64]] = [np.empty((0, 3))]
@@ -110,7 +110,8 @@ def find_keypoints(
             tables += [
                 _owned(table, window) for table, (window, _) in zip(found, good, strict=True)
             ]
-        advance(len(batch))
+        if advance is not None:
+            advance(len(batch))
     return _sorted(np.concatenate(tables), downsample, tuple(failed))
 
 
@@ -133,8 +134,9 @@ def _batches(
 
 
 def _owned(table: NDArray[np.float64], window: Tile) -> NDArray[np.float64]:
-    moved = table + [window.crop.x_px, window.crop.y_px, 0]
-    return moved[window.core.contains(moved[:, 0], moved[:, 1])]
+    moved = table + np.array([window.crop.x_px, window.crop.y_px, 0])
+    owned: NDArray[np.float64] = moved[window.core.contains(moved[:, 0], moved[:, 1])]
+    return owned
 
 
 def _sorted(table: NDArray[np.float64], downsample: float, failed: tuple[Tile, ...]) -> Keypoints:

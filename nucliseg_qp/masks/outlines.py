@@ -83,7 +83,7 @@ def _largest_contours(
     first = np.array([contour[0, 0] for contour in found], np.int64).reshape(-1, 2)
     owner = labels[first[:, 1], first[:, 0]]
     # What is left are the contours of nuclei; those of the background between them are dropped.
-    contours = [found[index][:, 0] for index in np.flatnonzero(owner > 0).tolist()]
+    contours = [found[index][:, 0].astype(np.int32) for index in np.flatnonzero(owner > 0).tolist()]
     enclosed = _enclosed_px(contours)
     order = np.argsort(enclosed, kind="stable")
     for index, label in zip(order.tolist(), owner[owner > 0][order].tolist(), strict=True):

@@ -58,9 +58,9 @@ def find_zones(
     """
     import cv2
 
-    foreground = (red < threshold).astype(np.uint8)
-    foreground = cv2.morphologyEx(foreground, cv2.MORPH_OPEN, _disc(settings.open_um / mpp))
-    foreground = cv2.dilate(foreground, _disc(settings.grow_um / mpp))
+    dark = (red < threshold).astype(np.uint8)
+    opened = cv2.morphologyEx(dark, cv2.MORPH_OPEN, _disc(settings.open_um / mpp))
+    foreground = cv2.dilate(opened, _disc(settings.grow_um / mpp))
     seeds = np.zeros(red.shape, np.int32)
     draw_seeds(seeds, keypoints, seed_radii_px(keypoints, settings, mpp))
     near = _distance(red.shape, keypoints) <= settings.reach_um / mpp
@@ -77,7 +77,7 @@ def seed_radii_px(
     if len(keypoints) < 2:
         return full
     neighbour_px = cKDTree(keypoints).query(keypoints, k=2)[0][:, 1]
-    return np.minimum(full, settings.seed_share * neighbour_px)
+    return np.asarray(np.minimum(full, settings.seed_share * neighbour_px), np.float64)
 
 
 def draw_seeds(

@@ -109,7 +109,7 @@ def sample_statistics(
     def read(window: Tile) -> NDArray[np.uint8]:
         core = window.core
         image = read_grid(slide, downsample, core.x_px, core.y_px, core.width_px, core.height_px)
-        return image[_counted(core, downsample, slide.bounds, tissue)]
+        return np.asarray(image[_counted(core, downsample, slide.bounds, tissue)], np.uint8)
 
     index = np.linspace(0, len(windows) - 1, min(SAMPLES, len(windows))).round().astype(int)
     images = read_ahead(read, [windows[i] for i in index.tolist()])

@@ -165,4 +165,3 @@ def _trim(
         centre = keypoints[label - 1]
         far = np.hypot(column + 0.5 - centre[:, 0], row + 0.5 - centre[:, 1])
         flat[where[far > np.sqrt(max_area_px / np.pi)]] = 0
-

@@ -109,7 +109,12 @@ def draw_outlines(
         chosen = [rings[row] for row in np.flatnonzero(nuclei.class_index == index).tolist()]
         colour = colours[index] if index >= 0 else UNCLASSIFIED_RGB
         cv2.polylines(
-            image, chosen, True, colour, lineType=cv2.LINE_AA, shift=FRACTION_BITS,
+            image,
+            chosen,
+            True,
+            colour,
+            lineType=cv2.LINE_AA,
+            shift=FRACTION_BITS,
             thickness=2 if scale >= LARGEST_SCALE else 1,
         )
 

@@ -28,7 +28,10 @@ LABEL_RGB = (20, 20, 20)
 
 
 def stage_pictures(
-    masks: TileMasks, nuclei: Nuclei, classes: Sequence[PathClass], corner_px: tuple[int, int],
+    masks: TileMasks,
+    nuclei: Nuclei,
+    classes: Sequence[PathClass],
+    corner_px: tuple[int, int],
     downsample: int,
 ) -> dict[str, NDArray[np.uint8]]:
     """Give the picture of each step, name to RGB image of shape (h, w, 3).
@@ -75,7 +78,7 @@ def save_stages(folder: Path, pictures: dict[str, NDArray[np.uint8]]) -> list[Pa
 
 
 def _background(zones: Zones) -> NDArray[np.bool_]:
-    return ~zones.unknown & (zones.seeds == 0)
+    return np.asarray(~zones.unknown & (zones.seeds == 0), np.bool_)
 
 
 def _seeds_and_zone(image: NDArray[np.uint8], zones: Zones) -> NDArray[np.uint8]:
