@@ -1,0 +1,32 @@
+"""``nucliseg-qp demo``: see it work, without an image of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["demo"]
+
+
+def demo(folder: Path = Path("nucliseg-qp-demo"), /) -> int:
+    """Find nuclei in a real and a synthetic image and make a QuPath project of them.
+
+    Example: `nucliseg-qp demo`
+
+    Needs no network and no QuPath; where QuPath is found, the project is written through it.
+
+    Parameters
+    ----------
+    folder
+        Where images, results and project go.
+    """
+    from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.jobs import worst_code
+    from nucliseg_qp.demo import run_demo
+
+    with show.BatchView(2) as view:
+        made = run_demo(folder, view)
+    show.result(show.demo_table(made.lines))
+    for picture in made.pictures:
+        show.note(f"outlines: {picture}")
+    show.note(show.project_line(made.project, made.writer))
+    return worst_code(made.outcomes)
