@@ -99,7 +99,7 @@ def _whole(item: LabelledImage, mpp: float) -> Canvas:
 def choose_threshold(
     model: KeypointModel, fields: dict[str, list[Canvas]]
 ) -> tuple[float, dict[str, float]]:
-    """Find the threshold with the best mean F1 over the sources, and all figures at it.
+    """Find the threshold with the best mean F1 over the H-DAB sources, and all figures at it.
 
     Parameters
     ----------
@@ -110,8 +110,9 @@ def choose_threshold(
     """
     radius_px, border_px = _RADIUS_UM / model.info.mpp, _BORDER_UM / model.info.mpp
     scored = {name: _run(model, canvases) for name, canvases in fields.items()}
+    judges = [part for name, part in scored.items() if name != "tissue"]
     means = [
-        np.mean([part.at(float(t), radius_px, border_px).f1 for part in scored.values()])
+        np.mean([part.at(float(t), radius_px, border_px).f1 for part in judges])
         for t in _THRESHOLDS
     ]
     threshold = float(_THRESHOLDS[int(np.argmax(means))])
