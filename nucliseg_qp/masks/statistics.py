@@ -178,7 +178,8 @@ def _quantile(counts: NDArray[np.int64], share: float) -> int:
 
 
 def _table(white: float) -> NDArray[np.uint8]:
-    return np.clip(np.rint(np.arange(256) * (255.0 / white)), 0, 255).astype(np.uint8)
+    level = np.clip(np.rint(np.arange(256) * (255.0 / white)), 0, 255)
+    return np.asarray(level, np.uint8)
 
 
 def _stretch(counts: NDArray[np.int64], white: float) -> NDArray[np.int64]:
