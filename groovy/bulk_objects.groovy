@@ -8,6 +8,7 @@ import groovy.transform.CompileStatic
 import qupath.lib.objects.PathObject
 import qupath.lib.objects.PathObjects
 import qupath.lib.objects.classes.PathClass
+import qupath.lib.objects.hierarchy.PathObjectHierarchy
 import qupath.lib.regions.ImagePlane
 import qupath.lib.roi.ROIs
 
@@ -40,5 +41,14 @@ class BulkObjects {
             objects.add(nucleus)
         }
         return objects
+    }
+
+    /** Count annotations, and detections by class. */
+    static Map<String, Integer> counts(PathObjectHierarchy hierarchy) {
+        Map<String, Integer> counts = new TreeMap<>()
+        counts.put('annotations', hierarchy.getAnnotationObjects().size())
+        for (PathObject nucleus : hierarchy.getDetectionObjects())
+            counts.merge(String.valueOf(nucleus.getPathClass()), 1, Integer::sum)
+        return counts
     }
 }

@@ -17,6 +17,7 @@ import groovy.transform.Field
 import java.nio.file.Files
 import java.nio.file.Path
 import java.nio.file.StandardCopyOption
+import java.security.MessageDigest
 import java.util.zip.GZIPInputStream
 import java.util.zip.GZIPOutputStream
 
@@ -30,6 +31,7 @@ import qupath.lib.projects.Project
 import qupath.lib.projects.ProjectImageEntry
 
 @Field static final String AREA = '#area'
+@Field static final String LEDGER = 'NucliSeg ledger'
 
 ImageData imageData = getCurrentImageData()
 ProjectImageEntry entry = getProjectEntry()
@@ -52,7 +54,7 @@ Map handed = binding.getVariables()
 List<PathObject> objects = (List<PathObject>) handed.get('nuclisegObjects') ?: readObjects(folder, manifest)
 boolean replace = (handed.get('args') as List ?: []).contains('replace')
 
-Map<String, Object> report = merge(imageData.getHierarchy(), objects, folder, entry, replace)
+Map<String, Object> report = merge(imageData, objects, folder, entry.getID(), replace)
 report.put('image', entry.getImageName())
 println "NucliSeg QP: ${entry.getImageName()}: ${describe(report)}"
 binding.setVariable('nuclisegReport', report)
@@ -96,9 +98,14 @@ void checkNothingLost(ImageData imageData, ProjectImageEntry entry) {
 void setCalibration(ImageData imageData, Map manifest) {
     if (imageData.getImageType() == ImageData.ImageType.UNSET)
         imageData.setImageType(ImageData.ImageType.BRIGHTFIELD_H_DAB)
-    if (imageData.getServer().getPixelCalibration().hasPixelSizeMicrons())
-        return
     Number mpp = (Number) manifest.get('mpp')
+    def calibration = imageData.getServer().getPixelCalibration()
+    if (calibration.hasPixelSizeMicrons()) {
+        double seen = calibration.getAveragedPixelSizeMicrons()
+        if (Math.abs(seen - mpp.doubleValue()) > 0.01 * seen)
+            println "NucliSeg QP: QuPath's pixel size is ${seen} um, the analysis took ${mpp} um (${manifest.get('mpp_source')})"
+        return
+    }
     imageData.updateServerMetadata(new ImageServerMetadata.Builder(imageData.getServer().getMetadata())
         .pixelSizeMicrons(mpp, mpp)
         .build())
@@ -134,14 +141,14 @@ List<PathObject> readObjects(Path folder, Map manifest) {
 }
 
 @CompileStatic
-Map<String, Object> merge(PathObjectHierarchy hierarchy, List<PathObject> objects, Path folder, ProjectImageEntry entry, boolean replace) {
+Map<String, Object> merge(ImageData imageData, List<PathObject> objects, Path folder, String entryID, boolean replace) {
+    PathObjectHierarchy hierarchy = imageData.getHierarchy()
     PathObject area = objects.find { PathObject it -> it.isAnnotation() }
     Map<String, PathObject> incoming = new LinkedHashMap<>()
     for (PathObject it : objects)
         if (it.isDetection())
             incoming.put(it.getID().toString(), it)
-    Path ledgerPath = folder.resolve(entry.getID() + '.ledger.gz')
-    Map<String, String> ledger = readLedger(ledgerPath)
+    Map<String, String> ledger = readLedger(folder, entryID, imageData.getProperty(LEDGER))
 
     Map<String, PathObject> present = new HashMap<>()
     for (PathObject it : hierarchy.getDetectionObjects()) {
@@ -185,7 +192,7 @@ Map<String, Object> merge(PathObjectHierarchy hierarchy, List<PathObject> object
     ledger.put(area.getID().toString(), AREA)
     for (PathObject it : fresh)
         ledger.put(it.getID().toString(), className(it))
-    writeLedger(ledgerPath, ledger)
+    writeLedger(folder, entryID, ledger, imageData)
     return report(hierarchy, fresh.size(), outdated.size(), kept, deleted, 0)
 }
 
@@ -228,10 +235,18 @@ String describe(Map<String, Object> report) {
         "${report.get('kept')} changed by hand kept, ${report.get('deleted')} deleted by hand left out, ${report.get('nuclei')} in the image"
 }
 
-/** The ledger tells what the last import added: an id and its class in each line. */
+/**
+ * The ledger tells what the last import added: an id and its class in each line.
+ *
+ * It lies beside the project under the hash of its content, and the image's data holds that hash: so the ledger
+ * that counts is always the one of the nuclei that were saved, also when an import was not.
+ */
 @CompileStatic
-Map<String, String> readLedger(Path path) {
+Map<String, String> readLedger(Path folder, String entryID, Object hash) {
     Map<String, String> ledger = new LinkedHashMap<>()
+    if (!(hash instanceof String) || !(((String) hash) ==~ /[0-9a-f]{16}/))
+        return ledger
+    Path path = folder.resolve("${entryID}.${hash}.ledger.gz".toString())
     if (!Files.exists(path))
         return ledger
     new GZIPInputStream(Files.newInputStream(path)).eachLine('UTF-8') { String line ->
@@ -243,10 +258,21 @@ Map<String, String> readLedger(Path path) {
 }
 
 @CompileStatic
-void writeLedger(Path path, Map<String, String> ledger) {
+void writeLedger(Path folder, String entryID, Map<String, String> ledger, ImageData imageData) {
+    StringBuilder text = new StringBuilder(64 * ledger.size())
+    ledger.each { String id, String name -> text.append(id).append('\t').append(name).append('\n') }
+    byte[] content = text.toString().getBytes('UTF-8')
+    String hash = MessageDigest.getInstance('SHA-256').digest(content).encodeHex().toString().substring(0, 16)
+    String before = imageData.getProperty(LEDGER)
+    Path path = folder.resolve("${entryID}.${hash}.ledger.gz".toString())
     Path partial = path.resolveSibling('.' + path.getFileName() + '.part')
-    new GZIPOutputStream(Files.newOutputStream(partial)).withWriter('UTF-8') { Writer out ->
-        ledger.each { String id, String name -> out.write(id + '\t' + name + '\n') }
-    }
+    new GZIPOutputStream(Files.newOutputStream(partial)).withStream { OutputStream out -> out.write(content) }
     Files.move(partial, path, StandardCopyOption.REPLACE_EXISTING)
+    imageData.setProperty(LEDGER, hash)
+    // The ledger before stays until the next import: this one may never be saved.
+    Files.newDirectoryStream(folder, "${entryID}.*.ledger.gz".toString()).withCloseable { files ->
+        for (Path other : files)
+            if (other != path && !other.getFileName().toString().contains(".${before}.".toString()))
+                Files.delete(other)
+    }
 }

@@ -55,10 +55,10 @@ class QuPathProbe:
         """Open a project with QuPath's own ProjectIO and describe all that is in it."""
         return self.ask("project", path=str(folder / "project.qpproj"))
 
-    def run_script(self, folder: Path, code: str, *args: str) -> dict:
+    def run_script(self, folder: Path, code: str, *args: str, save: bool = True) -> dict:
         """Run Groovy for every image of a project and save, as `Run for project` does."""
         project = str(folder / "project.qpproj")
-        return self.ask("run_script", path=project, script=code, args=list(args))
+        return self.ask("run_script", path=project, script=code, args=list(args), save=save)
 
     def close(self) -> None:
         """End the process."""

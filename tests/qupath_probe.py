@@ -57,6 +57,11 @@ def read_objects(path, points):
     return {"objects": [_object(item, points) for item in found]}
 
 
+def read_ids(path):
+    found = java.PathIO.readObjects(java.File(path))
+    return {"ids": [str(item.getID()) for item in found]}
+
+
 def project(path):
     opened = _load(path)
     return {
@@ -90,14 +95,15 @@ def _image(entry):
     return found
 
 
-def run_script(path, script, args):
+def run_script(path, script, args, save):
     opened = _load(path)
     results, problems = [], []
     for entry in opened.getImageList():
         data = entry.readImageData()
         try:
             results.append(str(_evaluate(script, opened, data, args)))
-            entry.saveImageData(data)
+            if save:
+                entry.saveImageData(data)
         except Throwable as error:
             problems.append(str(error.toString()))
         finally:
@@ -106,20 +112,21 @@ def run_script(path, script, args):
     return {"results": results, "problems": problems}
 
 
-def compile_script(script, phase):
-    """Compile as QuPath would, up to a phase of Groovy's compiler."""
-    unit = JClass("org.codehaus.groovy.control.CompilationUnit")(_configuration(), None, _loader())
-    unit.addSource("script.groovy", script)
+def compile_script(script):
+    """Compile as QuPath would, with type checks that find misspelled calls."""
+    checks = JClass("org.codehaus.groovy.control.customizers.ASTTransformationCustomizer")
+    configuration = _configuration()
+    configuration.addCompilationCustomizers(checks(JClass("groovy.transform.TypeChecked").class_))
+    loader = JClass("groovy.lang.GroovyClassLoader")(_parent(), configuration)
     try:
-        unit.compile(phase)
+        loader.parseClass(script, "script.groovy")
     except Throwable as error:
         return {"problem": str(error.getMessage())}
     return {"problem": ""}
 
 
-def _loader():
-    shell = JClass("groovy.lang.GroovyClassLoader")
-    return shell(java.GeneralTools.class_.getClassLoader(), _configuration())
+def _parent():
+    return java.GeneralTools.class_.getClassLoader()
 
 
 def _configuration():
@@ -136,8 +143,7 @@ def _configuration():
 def _evaluate(text, opened, data, args):
     binding = JClass("groovy.lang.Binding")()
     binding.setVariable("args", JArray(JString)(args))
-    parent = java.GeneralTools.class_.getClassLoader()
-    shell = JClass("groovy.lang.GroovyShell")(parent, binding, _configuration())
+    shell = JClass("groovy.lang.GroovyShell")(_parent(), binding, _configuration())
     QP.setBatchProjectAndImage(opened, data)
     try:
         return shell.evaluate(text, "script.groovy")
@@ -147,6 +153,7 @@ def _evaluate(text, opened, data, args):
 
 QUESTIONS = {
     "read_objects": read_objects,
+    "read_ids": read_ids,
     "project": project,
     "run_script": run_script,
     "compile_script": compile_script,

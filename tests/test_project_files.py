@@ -7,12 +7,14 @@ import os
 
 import numpy as np
 import pytest
+import shapely
 from qupath_samples import CLASSES, HEIGHT_PX, WIDTH_PX, counts, image_file, result, some_nuclei
 
-from nucliseg_qp.errors import OutputError, QuPathError
+from nucliseg_qp.errors import InputError, OutputError, QuPathError
 from nucliseg_qp.nuclei import nucleus_ids
 from nucliseg_qp.qupath.files import write_files
 from nucliseg_qp.qupath.reading import read_geojson
+from nucliseg_qp.qupath.results import analysed_area
 
 ODD_NAMES = ["plain.png", "with blank, comma & 'quote' #1 50%.png", "Gewebe Übersicht 核.png"]
 
@@ -136,6 +138,30 @@ def test_many_nuclei_go_to_several_files_and_a_rerun_leaves_none_behind(tmp_path
     assert manifest["files"] == [f"1.00{n}.geojson.gz" for n in (1, 2, 3)], "61 features"
     write_files(folder, [result(image, tmp_path / "parts")], CLASSES)
     assert [path.name for path in (folder / "nucliseg").glob("*.gz")] == ["1.geojson.gz"]
+
+
+def test_the_area_is_made_good_for_qupath_and_known_again(tmp_path):
+    # One invalid annotation would make QuPath reject the whole file.
+    bow_tie = [[0.001, 0], [90.123456, 90], [90, 0], [0, 90], [0.001, 0]]
+    other_start = tuple(tuple(point) for point in [*bow_tie[2:], *bow_tie[1:3]])
+    areas = [
+        analysed_area(
+            result(
+                tmp_path / "a.png", tmp_path, geometry={"type": "Polygon", "coordinates": [ring]}
+            )
+        )
+        for ring in (bow_tie, other_start)
+    ]
+    assert areas[0] == areas[1]
+    found = shapely.geometry.shape(areas[0].geometry)
+    assert found.is_valid
+    assert found.area == pytest.approx(90 * 90 / 2, rel=0.01)
+    assert np.array_equal(
+        np.round(shapely.get_coordinates(found), 2), shapely.get_coordinates(found)
+    )
+    line = {"type": "Polygon", "coordinates": [[[0, 0], [9, 9], [0, 0]]]}
+    with pytest.raises(InputError, match="empty"):
+        analysed_area(result(tmp_path / "a.png", tmp_path, geometry=line))
 
 
 # ---- projects that are refused ---------------------------------------------------------------
@@ -321,6 +347,20 @@ def test_replacing_keeps_what_a_person_did(qupath_probe, tmp_path):
     assert ids[3] not in found, "what was deleted does not come back"
     assert set(ids[4:]) <= set(found)
     assert len(found) == 39 + 1, "one more was drawn by hand; the old half is gone"
+
+
+@pytest.mark.qupath
+def test_an_import_that_was_never_saved_does_not_count(qupath_probe, tmp_path):
+    image, folder = image_file(tmp_path), tmp_path / "p"
+    write_files(folder, [result(image, tmp_path / "parts")], CLASSES)
+    qupath_probe.run_script(folder, script_of(folder))
+    other = some_nuclei(10, shift_px=3)
+    write_files(folder, [result(image, tmp_path / "parts", other)], CLASSES)
+    qupath_probe.run_script(folder, script_of(folder), "replace", save=False)
+    qupath_probe.run_script(folder, script_of(folder), "replace")
+    found = {item["id"] for item in qupath_probe.project(folder)["images"][0]["detections"]}
+    assert found == set(nucleus_ids(image.name, other)), "not taken for deleted by hand"
+    assert len(list((folder / "nucliseg").glob("*.ledger.gz"))) == 2, "the old ones are gone"
 
 
 @pytest.mark.qupath

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.qupath.results import Area
 
-__all__ = ["HEADER", "class_json", "write_geojson"]
+__all__ = ["HEADER", "area_feature", "class_json", "write_geojson"]
 
 HEADER = b'{"type":"FeatureCollection","features":['
 """First line of every file written here."""
 
 _SUFFIX = ".geojson.gz"
+_GZIP_NAMED = b"\x1f\x8b\x08\x08\0\0\0\0\0\xff"
 _BATCH = 4000
 _GZIP_LEVEL = 5  # of libdeflate: smaller than zlib at 6, in a quarter of its time
 
@@ -83,7 +84,7 @@ def write_geojson(
     if not path.name.endswith(_SUFFIX):
         raise OutputError(f"{path} does not end in {_SUFFIX}", "QuPath needs that ending.")
     colours = dict(classes)
-    head = (_area_line(area, z, t) for area in areas)
+    head = (area_feature(area, z, t) for area in areas)
     lines = (row for nuclei, ids in parts for row in _lines(nuclei, ids, colours, (z, t)))
     written = _write_shards(path, _shards(chain(head, lines), shard))
     _remove_earlier(path, written)
@@ -97,6 +98,7 @@ def _write_shards(path: Path, shards: Iterable[Iterable[bytes]]) -> list[Path]:
             paths.append(_shard_path(path, number))
             partial = all_or_none.enter_context(whole_file(paths[-1]))
             with partial.open("wb") as file:
+                file.write(_gzip_name(path))
                 _write_collection(file, lines)
     if len(paths) > 1:
         return paths
@@ -130,19 +132,36 @@ def _gzip(block: bytes) -> bytes:
     return bytes(imagecodecs.gzip_encode(block, level=_GZIP_LEVEL))
 
 
+def _gzip_name(path: Path) -> bytes:
+    """Give an empty gzip member that names the unpacked file, as gzip does (RFC 1952, FNAME)."""
+    name = path.name.removesuffix(".gz").encode()
+    return _GZIP_NAMED + name + b"\0\x03\0" + bytes(8)
+
+
 def _shard_path(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name[: -len(_SUFFIX)]}.{number:03d}{_SUFFIX}")
 
 
 def _remove_earlier(path: Path, written: list[Path]) -> None:
-    stem = re.escape(path.name[: -len(_SUFFIX)])
-    name = re.compile(rf"{stem}(\.\d{{3,}})?{re.escape(_SUFFIX)}")
+    # An image "a.001.tif" has a file of the same name as the first shard of "a.tif", so the name
+    # inside decides.
+    stem, name = re.escape(path.name[: -len(_SUFFIX)]), _gzip_name(path)
+    pattern = re.compile(rf"{stem}(\.\d{{3,}})?{re.escape(_SUFFIX)}")
     for other in path.parent.iterdir():
-        if name.fullmatch(other.name) and other not in written:
+        if other not in written and pattern.fullmatch(other.name) and _starts_with(other, name):
             other.unlink(missing_ok=True)
 
 
-def _area_line(area: Area, z: int, t: int) -> bytes:
+def _starts_with(path: Path, start: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(start)) == start
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read ({error.strerror})", "Remove it.") from None
+
+
+def area_feature(area: Area, z: int = 0, t: int = 0) -> bytes:
+    """Give the locked annotation that holds nuclei, on plane ``z``, ``t``."""
     geometry = dict(area.geometry) | ({"plane": {"c": -1, "z": z, "t": t}} if z or t else {})
     properties = {"objectType": "annotation", "name": area.name, "isLocked": True}
     return orjson.dumps(

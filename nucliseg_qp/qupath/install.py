@@ -12,12 +12,12 @@ from nucliseg_qp.errors import QuPathError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["QuPathInstall", "Writer", "choose_writer", "find_qupath"]
+__all__ = ["HOW_TO_FIX", "QuPathInstall", "Writer", "choose_writer", "find_qupath"]
 
 Writer = Literal["paquo", "files"]
 
 _CORE_JAR = re.compile(r"qupath-core-(\d[\w.+-]*?)\.jar")
-_HOW_TO_FIX = (
+HOW_TO_FIX = (
     "Install QuPath 0.5.1 to 0.7.0 and, unless it lies where programs usually lie, name its folder"
     " with PAQUO_QUPATH_DIR, or use --writer files."
 )
@@ -75,7 +75,7 @@ def find_qupath() -> QuPathInstall | None:
         raise QuPathError(
             f"paquo's setting qupath_dir (PAQUO_QUPATH_DIR) is {settings.get('qupath_dir')!r}"
             " and no QuPath lies there",
-            _HOW_TO_FIX,
+            HOW_TO_FIX,
         ) from None
     return _install(found.app_dir, found.runtime_dir, found.jvm_path)
 
@@ -100,7 +100,7 @@ def choose_writer(wanted: Literal["auto", "paquo", "files"] = "auto") -> Writer:
     if find_qupath() is not None:
         return "paquo"
     if wanted == "paquo":
-        raise QuPathError("QuPath is not found", _HOW_TO_FIX)
+        raise QuPathError("QuPath is not found", HOW_TO_FIX)
     return "files"
 
 

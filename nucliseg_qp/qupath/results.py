@@ -9,17 +9,19 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 
 from nucliseg_qp.errors import InputError
 from nucliseg_qp.nuclei import ID_NAMESPACE, Nuclei
 from nucliseg_qp.outputs import whole_file
-from nucliseg_qp.qupath.rings import usable_rows
+from nucliseg_qp.qupath.rings import GRID_PX, usable_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from shapely import Geometry
 
 __all__ = [
     "Area",
@@ -46,7 +48,7 @@ class Area:
     name : str
         Shown in QuPath's annotation list.
     geometry : mapping
-        Polygon or MultiPolygon as in GeoJSON, in pixels of the full-resolution image.
+        Valid Polygon or MultiPolygon as in GeoJSON, in pixels of the full-resolution image.
     """
 
     id: str
@@ -116,15 +118,33 @@ class WrittenImage:
 
 
 def analysed_area(result: ImageResult) -> Area:
-    """Give the annotation that holds the nuclei; the same area of an image keeps its id."""
-    geometry = result.geometry or _rectangle(result.width_px, result.height_px)
-    key = f"{result.image_path.name}/area/{geometry['type']}/{geometry['coordinates']}"
+    """Give the annotation that holds the nuclei; the same area of an image keeps its id.
+
+    Raises
+    ------
+    InputError
+        When the geometry covers no area.
+    """
+    import shapely
+
+    whole = shapely.box(0, 0, result.width_px, result.height_px)
+    shape = whole if result.geometry is None else _polygons(result.geometry)
+    if shape.is_empty:
+        raise InputError(f"the area analysed in {result.image_path} is empty", "Draw another one.")
+    shape = shapely.normalize(shape)
+    key = f"{result.image_path.name}/area/{shapely.to_wkb(shape, hex=True)}"
+    geometry = orjson.loads(shapely.to_geojson(shape))
     return Area(str(uuid.uuid5(ID_NAMESPACE, key)), AREA_NAME, geometry)
 
 
-def _rectangle(width_px: int, height_px: int) -> dict[str, Any]:
-    ring = [[0, 0], [width_px, 0], [width_px, height_px], [0, height_px], [0, 0]]
-    return {"type": "Polygon", "coordinates": [ring]}
+def _polygons(geometry: Mapping[str, Any]) -> Geometry:
+    """Give the polygons of a geometry as QuPath accepts them: valid, on its grid."""
+    import shapely
+    from shapely.geometry import shape
+
+    valid = shapely.set_precision(shapely.make_valid(shape(dict(geometry))), GRID_PX)
+    pieces = shapely.get_parts(shapely.get_parts(valid))
+    return shapely.union_all([piece for piece in pieces if piece.geom_type == "Polygon"])
 
 
 def save_part(path: Path, nuclei: Nuclei, ids: Iterable[str]) -> None:

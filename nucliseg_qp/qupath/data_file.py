@@ -1,0 +1,70 @@
+"""Whether QuPath can read what it stored about an image, judged before it is asked to.
+
+QuPath takes an unreadable file for an empty image without a word, and one way of reading a
+truncated file never returns; saving after that destroys what somebody drew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["DataState", "data_problem", "data_state"]
+
+_JAVA = b"\xac\xed\x00\x05"
+_TITLE = b"Data file version"
+_END = b"t\x00\x03EOF"
+
+
+@dataclass(frozen=True)
+class DataState:
+    """By what a change between reading and saving is noticed.
+
+    Parameters
+    ----------
+    size_bytes, mtime_ns : int
+        Of ``data.qpdata``; -1 when there is none.
+    """
+
+    size_bytes: int = -1
+    mtime_ns: int = -1
+
+
+def data_state(entry_folder: Path) -> DataState:
+    """Give the state of ``data/<id>/data.qpdata`` now."""
+    try:
+        found = (entry_folder / "data.qpdata").stat()
+    except FileNotFoundError:
+        return DataState()
+    return DataState(found.st_size, found.st_mtime_ns)
+
+
+def data_problem(entry_folder: Path) -> str:
+    """Tell why the image's data must not be touched; empty when all is well.
+
+    Parameters
+    ----------
+    entry_folder : Path
+        ``data/<id>`` of the project.
+    """
+    path, backup = entry_folder / "data.qpdata", entry_folder / "data.qpdata.bkp"
+    if backup.exists():
+        return (
+            f"{backup} was left by an interrupted save. Look which of the two files is whole, "
+            "remove the other and run again."
+        )
+    try:
+        with path.open("rb") as file:
+            start = file.read(40)
+            file.seek(-min(len(_END), path.stat().st_size), 2)
+            end = file.read()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror}). Free it and run again."
+    if start.startswith(_JAVA) and _TITLE in start and end == _END:
+        return ""
+    return f"{path} is damaged. Restore it from a backup and run again."
