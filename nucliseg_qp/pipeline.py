@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nucliseg_qp.errors import InputError
 from nucliseg_qp.images.ahead import read_ahead
 from nucliseg_qp.images.scope import Scope
-from nucliseg_qp.images.tiles import plan_tiles, plan_windows
+from nucliseg_qp.images.tiles import clip_window, plan_tiles, plan_windows
 from nucliseg_qp.images.tissue import find_tissue
 from nucliseg_qp.keypoints.search import Keypoints, find_keypoints
 from nucliseg_qp.masks.statistics import SlideStatistics, sample_statistics
@@ -252,7 +253,11 @@ class Analysis:
         halo_px = self.engine.runner.info.halo_px
         core_px = self.engine.settings.keypoints.window_px - 2 * halo_px
         bounds = scope.bounds(self.slide.bounds)
-        return plan_windows(bounds, self._downsample, core_px, halo_px, self.tissue, scope.within)
+        windows = plan_windows(
+            bounds, self._downsample, core_px, halo_px, self.tissue, scope.within
+        )
+        width, height = (math.ceil(side / self._downsample) for side in self.slide.dimensions)
+        return [clip_window(window, width + halo_px, height + halo_px) for window in windows]
 
     @property
     def _slide_mpp(self) -> float:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from nucliseg_qp.config import TileSettings
     from nucliseg_qp.images.tissue import TissueMask
 
-__all__ = ["plan_tiles", "plan_windows"]
+__all__ = ["clip_window", "plan_tiles", "plan_windows"]
+
+STRIDE_PX = 8
+"""Step of the network's coarsest layer: windows start and end at multiples of it."""
 
 
 def plan_tiles(
@@ -106,7 +109,7 @@ def plan_windows(
     UsageError
         When the core is no positive multiple of 8, the step of the network's coarsest layer.
     """
-    if core_px < 8 or core_px % 8 or halo_px < 0:
+    if core_px < STRIDE_PX or core_px % STRIDE_PX or halo_px < 0:
         raise UsageError(
             f"windows with a core of {core_px} px and a halo of {halo_px} px do not fit",
             "Choose a window so that it minus two halos is a positive multiple of 8.",
@@ -121,6 +124,31 @@ def plan_windows(
     chosen = index[_wanted(np.concatenate([low, high], axis=1), tissue, within)]
     cores = [Region(left, top, core_px, core_px) for left, top in (chosen * core_px).tolist()]
     return [Tile(core, core.expanded(halo_px)) for core in cores]
+
+
+def clip_window(window: Tile, right_px: int, bottom_px: int) -> Tile:
+    """Cut the crop of a window where nothing but glass beyond the image follows.
+
+    Parameters
+    ----------
+    window : Tile
+        In pixels of the network.
+    right_px, bottom_px : int
+        First column and row of the network's plane that no core pixel of the image can see.
+
+    Returns
+    -------
+    Tile
+        The same core; the sides of the crop are still multiples of the network's stride.
+    """
+    crop = window.crop
+    width = min(crop.width_px, _up_to_stride(right_px - crop.x_px))
+    height = min(crop.height_px, _up_to_stride(bottom_px - crop.y_px))
+    return Tile(window.core, Region(crop.x_px, crop.y_px, width, height))
+
+
+def _up_to_stride(size_px: int) -> int:
+    return -(-size_px // STRIDE_PX) * STRIDE_PX
 
 
 def _cuts(origin: int, size: int, low: int, high: int) -> NDArray[np.int64]:

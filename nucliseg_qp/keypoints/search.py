@@ -7,7 +7,7 @@ network sees the same pixels in every run, so the keypoints do not depend on til
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,7 +90,7 @@ def find_keypoints(
     slide : Slide
         The image.
     windows : sequence of Tile
-        In network pixels, all crops of one size, cores without overlap.
+        In network pixels, sides of the crops multiples of 8, cores without overlap.
     downsample : float
         Full-resolution pixels per network pixel.
     runner : KeypointRunner
@@ -128,9 +128,14 @@ def _read_windows(
 def _batches(
     pairs: Iterable[tuple[Tile, NDArray[np.uint8] | InputError]], size: int
 ) -> Iterator[list[tuple[Tile, NDArray[np.uint8] | InputError]]]:
-    stream = iter(pairs)
-    while batch := list(islice(stream, size)):
-        yield batch
+    # Windows at the border of the image are smaller; a batch holds one size.
+    for _, alike in groupby(pairs, key=lambda pair: _size(pair[0])):
+        while batch := list(islice(alike, size)):
+            yield batch
+
+
+def _size(window: Tile) -> tuple[int, int]:
+    return window.crop.width_px, window.crop.height_px
 
 
 def _owned(table: NDArray[np.float64], window: Tile) -> NDArray[np.float64]:

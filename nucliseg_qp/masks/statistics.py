@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SlideStatistics", "otsu_threshold", "sample_statistics", "three_class_otsu"]
 
-SAMPLES = 64
-"""Windows the statistics are taken from: 64 of 448 px are 13 million pixels."""
+SAMPLES = 24
+"""Windows the statistics are taken from: 24 of 688 px are 11 million pixels."""
 
 RED = 0
 WHITE_SHARE = 0.995
@@ -98,7 +98,7 @@ def sample_statistics(
     slide : Slide
         The image.
     windows : sequence of Tile
-        All windows of the slide, in pixels of the grid of ``downsample``; at most 64 of them are
+        All windows of the slide, in pixels of the grid of ``downsample``; at most 24 of them are
         read.  Those that cannot be read are left out.
     downsample : float
         Full-resolution pixels per grid pixel.

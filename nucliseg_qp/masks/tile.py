@@ -122,7 +122,8 @@ def outline_tile(
     outlines = trace_outlines(labels, int(owned.sum()))
     area_um2 = outlines.area_px * grid.mpp**2
     kept = (outlines.area_px > 0) & (area_um2 >= settings.min_area_um2)
-    _renumber(labels, kept)
+    if not kept.all():
+        _renumber(labels, kept)
     nuclei = _table(near.take(owned), outlines, tile.crop, grid.downsample).take(kept)
     return TileMasks(nuclei, image, labels, steps)
 

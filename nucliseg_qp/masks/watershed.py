@@ -152,16 +152,15 @@ def _trim(
     keypoints: NDArray[np.float64],
     max_area_px: float,
 ) -> None:
-    flat = labels.reshape(-1)
-    where = np.flatnonzero(flat)
-    label = flat[where]
-    faint = red.reshape(-1)[where] > limit[label]
-    flat[where[faint]] = 0
-    where, label = where[~faint], label[~faint]
-    large = np.bincount(label, minlength=len(limit)) > max_area_px
+    # In whole grey levels the limit is a byte a pixel; label 0 keeps everything.
+    level = np.clip(np.floor(limit), 0, 255).astype(np.uint8)
+    level[0] = 255
+    labels *= red <= np.take(level, labels)
+    large = np.bincount(labels.reshape(-1), minlength=len(limit)) > max_area_px
+    large[0] = False
     if large.any():
-        where, label = where[large[label]], label[large[label]]
-        row, column = np.divmod(where, labels.shape[1])
-        centre = keypoints[label - 1]
+        row, column = np.nonzero(large[labels])
+        centre = keypoints[labels[row, column] - 1]
         far = np.hypot(column + 0.5 - centre[:, 0], row + 0.5 - centre[:, 1])
-        flat[where[far > np.sqrt(max_area_px / np.pi)]] = 0
+        outside = far > np.sqrt(max_area_px / np.pi)
+        labels[row[outside], column[outside]] = 0
