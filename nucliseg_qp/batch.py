@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from nucliseg_qp.errors import NucliSegError, OutputError, UsageError
+from nucliseg_qp.errors import InputError, NucliSegError, OutputError, UsageError
 from nucliseg_qp.images.slide import open_slide
 from nucliseg_qp.nuclei import nucleus_ids
 from nucliseg_qp.outputs import image_stem
@@ -37,6 +38,8 @@ __all__ = [
 ]
 
 Status = Literal["done", "incomplete", "failed"]
+
+_SHARD = re.compile(r"\.\d{3,}$")
 
 
 class Watcher(Progress, Protocol):
@@ -130,22 +133,45 @@ class ImageOutcome:
 
 
 def named_images(paths: Sequence[Path]) -> dict[str, Path]:
-    """Give each image the stem its files will have.
+    """Give each image the stem its files will have; an image given twice is taken once.
 
     Raises
     ------
+    InputError
+        When the name of an image cannot be written into a file.
     UsageError
         When two images would write to the same files.
     """
     named: dict[str, Path] = {}
-    for path in paths:
-        other = named.setdefault(image_stem(path), path)
+    claimed: dict[str, Path] = {}
+    for path in dict.fromkeys(paths):
+        _check_text(path)
+        stem = image_stem(path)
+        # Windows and macOS do not tell A.tif from a.tif.
+        other = claimed.setdefault(stem.casefold(), path)
         if other != path:
-            raise UsageError(
-                f"{other} and {path} would write to the same files",
-                "Rename one or give them in two runs with two output folders.",
-            )
+            raise _same_files(other, path)
+        named[stem] = path
+    for name, path in claimed.items():
+        # A large image may be dealt out to stem.001, stem.002 and so on.
+        whole = claimed.get(_SHARD.sub("", name), path)
+        if whole != path:
+            raise _same_files(whole, path)
     return named
+
+
+def _same_files(one: Path, other: Path) -> UsageError:
+    return UsageError(
+        f"{one} and {other} would write to the same files",
+        "Rename one or give them in two runs with two output folders.",
+    )
+
+
+def _check_text(path: Path) -> None:
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path} has a name that is not UTF-8", "Rename it.") from None
 
 
 def each_image(
@@ -174,6 +200,7 @@ def each_image(
         except NucliSegError as error:
             outcome.status, outcome.problem = "failed", str(error)
             outcome.exit_code = error.exit_code
+            outcome.counts.clear()
         outcome.seconds = time.monotonic() - started
         watcher.finished(outcome)
         outcomes.append(outcome)

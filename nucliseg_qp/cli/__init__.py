@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 __all__ = ["main"]
@@ -11,6 +12,10 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line and exit with the documented code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows no "²" must not end a run with its results.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -20,6 +25,16 @@ def run(arguments: list[str]) -> int:
     0 all done, 1 any image failed, 2 usage, 3 input or calibration, 4 model or device, 5 QuPath
     or Java, 6 output, 130 interrupted.
     """
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        from nucliseg_qp.cli import show
+
+        show.error("interrupted. Files that are there are whole; run the same command again.")
+        return INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
     from cyclopts import CycloptsError
 
     from nucliseg_qp.cli import show
@@ -34,7 +49,4 @@ def run(arguments: list[str]) -> int:
     except CycloptsError as error:
         show.error(show.usage_line(error))
         return 2
-    except KeyboardInterrupt:
-        show.error("interrupted; finished files are whole, run the same command to go on.")
-        return INTERRUPTED
     return code if isinstance(code, int) else 0

@@ -44,10 +44,12 @@ def annotate(
         script that imports the nuclei; auto takes paquo where QuPath is found.
     """
     from nucliseg_qp.annotate import annotate_images
+    from nucliseg_qp.batch import named_images
     from nucliseg_qp.cli import show
     from nucliseg_qp.cli.jobs import open_job, plan_lines, worst_code
     from nucliseg_qp.qupath.install import choose_writer
 
+    images = list(named_images(images).values())
     chosen = choose_writer(writer)
     job = open_job(settings, config, slide_mpp, region, within)
     if dry_run:
@@ -58,5 +60,6 @@ def annotate(
     with show.BatchView(len(images)) as view:
         outcomes = annotate_images(images, project, job, chosen, view)
     show.result(show.outcome_table(outcomes))
-    show.note(show.project_line(project, chosen))
+    if any(outcome.status == "done" for outcome in outcomes):
+        show.note(show.project_line(project, chosen))
     return worst_code(outcomes)

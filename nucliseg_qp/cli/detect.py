@@ -40,12 +40,15 @@ def detect(
     out
         Folder for the results; made if it does not exist.
     stages
-        Also write the picture of each step for the densest tile to this folder.
+        Also write the picture of each step for the densest tile of the first image to this
+        folder.
     """
+    from nucliseg_qp.batch import named_images
     from nucliseg_qp.cli import show
     from nucliseg_qp.cli.jobs import open_job, plan_lines, worst_code, write_stages
     from nucliseg_qp.detect import detect_images
 
+    images = list(named_images(images).values())
     job = open_job(settings, config, slide_mpp, region, within)
     if dry_run:
         for line in plan_lines(images, job):
@@ -54,8 +57,9 @@ def detect(
     show.engine_line(job.engine)
     with show.BatchView(len(images)) as view:
         outcomes = detect_images(images, out, job, view)
-    if stages is not None:
-        write_stages(images[0], stages, job)
     show.result(show.outcome_table(outcomes))
     show.note(f"results are in {out}")
+    read = [outcome.path for outcome in outcomes if outcome.status != "failed"]
+    if stages is not None and read:
+        write_stages(read[0], stages, job)
     return worst_code(outcomes)

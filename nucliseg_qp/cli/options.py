@@ -14,7 +14,11 @@ SlideMpp = Annotated[
     float | None, Parameter(help="Pixel size in um to assume whatever the file says.")
 ]
 RegionText = Annotated[
-    str | None, Parameter(help="Only this rectangle: x,y,width,height in full-resolution pixels.")
+    str | None,
+    Parameter(
+        allow_leading_hyphen=True,
+        help="Only this rectangle: x,y,width,height in full-resolution pixels.",
+    ),
 ]
 Within = Annotated[Path | None, Parameter(help="Only inside the polygons of this GeoJSON file.")]
 Config = Annotated[

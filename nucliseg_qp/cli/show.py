@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -47,24 +49,35 @@ __all__ = [
 ]
 
 PLAIN_EVERY_SECONDS = 10.0
+UNKNOWN = "–"
+WIDE_COLUMNS = 1000
+"""Width of a table in a file or a pipe, where nothing has to be folded."""
 
-_messages = Console(stderr=True, highlight=False)
-_results = Console(highlight=False)
+_messages = Console(stderr=True, highlight=False, emoji=False)
+_results = Console(
+    highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDE_COLUMNS
+)
 
 
 def error(text: str) -> None:
     """Print one line on stderr that says what went wrong and what to do."""
-    _messages.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+    _messages.print(f"[bold red]error:[/] {_safe(text)}", soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """Print one line on stderr that deserves a second look."""
-    _messages.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+    _messages.print(f"[yellow]warning:[/] {_safe(text)}", soft_wrap=True)
 
 
 def note(text: str) -> None:
     """Print one line on stderr."""
-    _messages.print(escape(text), soft_wrap=True)
+    _messages.print(_safe(text), soft_wrap=True)
+
+
+def _safe(text: str) -> str:
+    """Give text, such as a file's name, that neither rich nor a terminal takes for commands."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return escape("".join(shown))
 
 
 def result(text: RenderableType) -> None:
@@ -97,8 +110,10 @@ def project_line(project: Path, writer: str) -> str:
 def usage_line(problem: CycloptsError) -> str:
     """Give what the command line parser complains about as one line."""
     text = " ".join(str(problem).split())
-    # pydantic's part of the message ends in the address of its own manual.
-    text = text.split(" For further information")[0].split(" [type=")[0]
+    if isinstance(problem.__cause__, ValidationError):
+        first = problem.__cause__.errors()[0]
+        option = ".".join(str(part) for part in first["loc"]).replace("_", "-")
+        text = f"--{option} {first['input']!r}: {first['msg']}"
     return f"{text.rstrip('.')}. See nucliseg-qp --help."
 
 
@@ -111,13 +126,13 @@ def outcome_table(outcomes: Sequence[ImageOutcome]) -> Table:
         grid.add_column(title, justify="right")
     grid.add_column("status")
     for outcome in outcomes:
-        counts = [f"{outcome.counts[name]:,}" for name in names]
+        known = outcome.status != "failed"
+        counts = [outcome.nuclei, *(outcome.counts[name] for name in names)]
         grid.add_row(
-            escape(outcome.path.name),
-            f"{outcome.nuclei:,}",
-            *counts,
+            _safe(outcome.path.name),
+            *(f"{count:,}" if known else UNKNOWN for count in counts),
             _number(outcome.row()["Positive %"]),
-            f"{outcome.tissue_mm2:.3f}",
+            f"{outcome.tissue_mm2:.3f}" if known else UNKNOWN,
             f"{outcome.seconds:.1f}",
             outcome.status,
         )
@@ -125,7 +140,7 @@ def outcome_table(outcomes: Sequence[ImageOutcome]) -> Table:
 
 
 def _number(value: object) -> str:
-    return f"{value:.1f}" if isinstance(value, float) and value == value else "–"
+    return f"{value:.1f}" if isinstance(value, float) and value == value else UNKNOWN
 
 
 def demo_table(lines: Sequence[DemoLine]) -> Table:
@@ -136,7 +151,7 @@ def demo_table(lines: Sequence[DemoLine]) -> Table:
         grid.add_column(title, justify="right", no_wrap=True)
     for line in lines:
         grid.add_row(
-            escape(line.image),
+            _safe(line.image),
             f"{line.nuclei:,}",
             "unknown" if line.true_nuclei is None else f"{line.true_nuclei:,}",
             _number(line.positive_percent),
@@ -155,7 +170,7 @@ def check_table(checks: Sequence[Check]) -> Table:
         grid.add_column(title, overflow="fold")
     for check in checks:
         status = f"[{colours[check.status]}]{check.status}[/]"
-        grid.add_row(check.name, status, escape(check.seen), escape(check.fix))
+        grid.add_row(check.name, status, _safe(check.seen), _safe(check.fix))
     return grid
 
 
@@ -178,7 +193,7 @@ class BatchView:
         self._began = self._told = time.monotonic()
         self._live = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[nuclei]}"),

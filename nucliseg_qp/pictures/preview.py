@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nucliseg_qp.errors import OutputError
+from nucliseg_qp.errors import InputError, OutputError
 from nucliseg_qp.images.resample import read_grid
 from nucliseg_qp.outputs import whole_file
 
@@ -25,6 +26,8 @@ __all__ = ["Preview", "draw_outlines", "save_picture"]
 
 LARGEST_SCALE = 2.0
 """Small images are enlarged by at most this, so that outlines can be seen."""
+BLOCK_PX = 256
+UNREADABLE_GREY = 160
 FRACTION_BITS = 4
 JPEG_QUALITY = 90
 UNCLASSIFIED_RGB = (0, 0, 0)
@@ -58,8 +61,22 @@ class Preview:
         region, scale = self._region, self._scale
         width = max(1, int(region.width_px * scale))
         height = max(1, int(region.height_px * scale))
-        x, y = int(region.x_px * scale), int(region.y_px * scale)
-        return read_grid(slide, 1 / scale, x, y, width, height)
+        image = np.full((height, width, 3), UNREADABLE_GREY, np.uint8)
+        corner = int(region.x_px * scale), int(region.y_px * scale)
+        for top in range(0, height, BLOCK_PX):
+            for left in range(0, width, BLOCK_PX):
+                block = image[top : top + BLOCK_PX, left : left + BLOCK_PX]
+                # A damaged place stays grey: it must not cost the rest of the image.
+                with suppress(InputError):
+                    block[:] = read_grid(
+                        slide,
+                        1 / scale,
+                        corner[0] + left,
+                        corner[1] + top,
+                        block.shape[1],
+                        block.shape[0],
+                    )
+        return image
 
     def add(self, nuclei: Nuclei) -> None:
         """Draw nuclei given in full-resolution pixels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nucliseg_qp.masks.seeds import Zones
     from nucliseg_qp.masks.tile import TileMasks
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.palette.classes import PathClass
@@ -25,6 +24,8 @@ BACKGROUND_RGB = (255, 255, 255)
 UNKNOWN_RGB = (255, 200, 0)
 SEED_RGB = (0, 90, 255)
 LABEL_RGB = (20, 20, 20)
+
+Pixel = TypeVar("Pixel", np.bool_, np.uint8)
 
 
 def stage_pictures(
@@ -49,15 +50,17 @@ def stage_pictures(
     downsample : int
         Full-resolution pixels per mask pixel.
     """
+    factor = len(masks.image) // len(masks.steps.adjusted)
     zones = masks.steps.zones
+    seeds, unknown = _enlarged(zones.seeds > 0, factor), _enlarged(zones.unknown, factor)
     outlined = masks.image.copy()
     colours = [one.color_rgb for one in classes]
     draw_outlines(outlined, nuclei, colours, corner_px, 1 / downsample)
     return {
         "1-image": masks.image,
-        "2-adjusted": masks.steps.adjusted,
-        "3-background": _blend(masks.image, _background(zones), BACKGROUND_RGB, 0.75),
-        "4-seeds": _seeds_and_zone(masks.image, zones),
+        "2-adjusted": _enlarged(masks.steps.adjusted, factor),
+        "3-background": _blend(masks.image, ~unknown & ~seeds, BACKGROUND_RGB, 0.75),
+        "4-seeds": _blend(_blend(masks.image, unknown, UNKNOWN_RGB, 0.35), seeds, SEED_RGB, 0.8),
         "5-labels": _coloured(masks.labels),
         "6-classes": outlined,
     }
@@ -77,13 +80,9 @@ def save_stages(folder: Path, pictures: dict[str, NDArray[np.uint8]]) -> list[Pa
     return paths
 
 
-def _background(zones: Zones) -> NDArray[np.bool_]:
-    return np.asarray(~zones.unknown & (zones.seeds == 0), np.bool_)
-
-
-def _seeds_and_zone(image: NDArray[np.uint8], zones: Zones) -> NDArray[np.uint8]:
-    with_zone = _blend(image, zones.unknown, UNKNOWN_RGB, 0.35)
-    return _blend(with_zone, zones.seeds > 0, SEED_RGB, 0.8)
+def _enlarged(picture: NDArray[Pixel], factor: int) -> NDArray[Pixel]:
+    # The flood works on fewer pixels than the image has.
+    return np.repeat(np.repeat(picture, factor, axis=0), factor, axis=1)
 
 
 def _blend(
