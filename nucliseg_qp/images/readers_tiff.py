@@ -14,6 +14,7 @@ from nucliseg_qp.images.codestreams import JPEG_2000
 from nucliseg_qp.images.segments import REPAIR, FileBytes, RowSource, SegmentCache, SegmentSource
 from nucliseg_qp.images.slide import Slide, check_size
 from nucliseg_qp.images.tiff_calibration import tiff_calibration
+from nucliseg_qp.images.tiff_structure import check_structure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +60,8 @@ class TiffSlide(Slide):
         import tifffile
 
         logging.getLogger("tifffile").addHandler(logging.NullHandler())
+        with _damage(path):
+            check_structure(path)
         with _damage(path), tifffile.TiffFile(path, _multifile=False) as tiff:
             series = _main_series(path, tiff)
             pages = _level_pages(path, series)
