@@ -67,8 +67,8 @@ class TileSource:
     items
         The images.
     width_um
-        Width of every image in um; None where unknown, then the median nucleus is taken to be
-        `_TYPICAL_NUCLEUS_UM` wide, give or take.
+        Width in um of every image that does not know its own pixel size; None where unknown, then
+        the median nucleus is taken to be `_TYPICAL_NUCLEUS_UM` wide, give or take.
     """
 
     items: Sequence[LabelledImage]
@@ -77,7 +77,9 @@ class TileSource:
     def draw(self, rng: np.random.Generator, side_px: int, mpp: float) -> Canvas:
         """Draw one image at a zoom near the true one."""
         item = self.items[int(rng.integers(len(self.items)))]
-        if self.width_um is None:
+        if item.mpp is not None:
+            item_mpp = item.mpp
+        elif self.width_um is None:
             item_mpp = _guess_mpp(item.labels, rng)
         else:
             item_mpp = self.width_um / item.image.shape[1]
@@ -197,6 +199,8 @@ def canvas_of(
     strip = round(strip_px)
     weight = np.zeros((height, width, 1), np.uint8)
     weight[strip : height - strip, strip : width - strip] = 255
+    if item.trusted is not None:
+        weight[~item.trusted] = 0
     rgbw = np.concatenate([item.image, weight], axis=2)
     left, top = (_origin(rng, length, side_px) for length in (width, height))
     columns, rows = _mirrored(width, left, side_px), _mirrored(height, top, side_px)

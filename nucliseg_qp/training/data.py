@@ -35,12 +35,18 @@ class LabelledImage:
         (k, 2): x, y in pixels; the centre of pixel (0, 0) is (0.5, 0.5).
     labels : NDArray[np.int32] or None
         (h, w), 0 background, where there are masks.
+    mpp : float or None
+        um per pixel, where it is known.
+    trusted : NDArray[np.bool_] or None
+        (h, w), where the annotation counts; None is everywhere.
     """
 
     name: str
     image: NDArray[np.uint8]
     points: NDArray[np.float64]
     labels: NDArray[np.int32] | None = None
+    mpp: float | None = None
+    trusted: NDArray[np.bool_] | None = None
 
 
 def read_folder(folder: Path) -> list[LabelledImage]:
@@ -99,7 +105,12 @@ def resized(item: LabelledImage, factor: float) -> LabelledImage:
     method = cv2.INTER_AREA if factor < 1.0 else cv2.INTER_LINEAR
     image = np.asarray(cv2.resize(item.image, size, interpolation=method), np.uint8)
     scale = np.array([size[0] / width, size[1] / height])
-    return LabelledImage(item.name, image, item.points * scale)
+    mpp = None if item.mpp is None else item.mpp / float(scale[0])
+    trusted = item.trusted
+    if trusted is not None:
+        grey = cv2.resize(trusted.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        trusted = np.asarray(grey > 0, np.bool_)
+    return LabelledImage(item.name, image, item.points * scale, mpp=mpp, trusted=trusted)
 
 
 def fold_of(index: int, folds: int = 3) -> int:
