@@ -4,9 +4,9 @@
  * Puts the nuclei that nucliseg-qp found into the open image. Run it from the script editor for one
  * image, or with "Run for project" for all. It reads the folder "nucliseg" beside the project file.
  *
- * Nuclei of an earlier import stay as they are, unless the script gets the argument "replace": then
- * those that nobody changed make room for the new ones. Kept are nuclei that were reclassified,
- * locked or redrawn; nuclei that were deleted are not added again.
+ * Nuclei of an earlier import stay as they are, unless "renew" below is true: then those that nobody
+ * changed make room for the new ones. Kept are nuclei that were reclassified, locked or redrawn;
+ * nuclei that were deleted are not added again.
  *
  * Works in QuPath 0.5.1, 0.6 and 0.7, with and without the graphical interface.
  */
@@ -33,6 +33,9 @@ import qupath.lib.projects.ProjectImageEntry
 @Field static final String AREA = '#area'
 @Field static final String LEDGER = 'NucliSeg ledger'
 
+// Set it to true to renew the nuclei of an earlier import; on the command line, give  -a replace
+boolean renew = false
+
 ImageData imageData = getCurrentImageData()
 ProjectImageEntry entry = getProjectEntry()
 if (imageData == null || entry == null)
@@ -52,7 +55,7 @@ setClasses(getProject(), manifest)
 // A program that has the nuclei in memory hands them over; else they come from the files.
 Map handed = binding.getVariables()
 List<PathObject> objects = (List<PathObject>) handed.get('nuclisegObjects') ?: readObjects(folder, manifest)
-boolean replace = (handed.get('args') as List ?: []).contains('replace')
+boolean replace = renew || (handed.get('args') as List ?: []).contains('replace')
 
 Map<String, Object> report = merge(imageData, objects, folder, entry.getID(), replace)
 report.put('image', entry.getImageName())
@@ -230,7 +233,7 @@ Map<String, Object> report(PathObjectHierarchy hierarchy, int added, int replace
 @CompileStatic
 String describe(Map<String, Object> report) {
     if ((int) report.get('skipped') > 0)
-        return "${report.get('skipped')} nuclei of an earlier import are there, nothing changed (argument \"replace\" renews them)"
+        return "${report.get('skipped')} nuclei of an earlier import are there, nothing changed (set \"renew\" in the script to true to renew them)"
     return "${report.get('added')} nuclei added, ${report.get('replaced')} removed, " +
         "${report.get('kept')} changed by hand kept, ${report.get('deleted')} deleted by hand left out, ${report.get('nuclei')} in the image"
 }

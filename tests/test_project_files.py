@@ -338,7 +338,8 @@ def test_replacing_keeps_what_a_person_did(qupath_probe, tmp_path):
     nuclei = type(same).concatenate([same, other])
     write_files(folder, [result(image, tmp_path / "parts", nuclei)], CLASSES)
     qupath_probe.run_script(folder, script_of(folder), "replace")
-    qupath_probe.run_script(folder, script_of(folder), "replace")
+    renew = script_of(folder).replace("boolean renew = false", "boolean renew = true")
+    qupath_probe.run_script(folder, renew)
     found = {d["id"]: d for d in qupath_probe.project(folder)["images"][0]["detections"]}
     ids = nucleus_ids(image.name, nuclei)
     assert found[ids[0]]["class"] == "Odd one"

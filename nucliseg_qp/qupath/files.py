@@ -40,10 +40,12 @@ How to finish in QuPath (0.5.1 to 0.7)
    For all images at once: Run > Run for project.
 3. Save (Ctrl+S).  "Run for project" saves by itself.
 
-Without a window:  QuPath script --save -p project.qpproj scripts/import_nuclei.groovy
+Without a window, with full paths:
 
-To renew the nuclei after another run of nucliseg-qp, give the script the argument "replace"
-(Run > Run with arguments, or  -a replace).  Nuclei that you changed are kept.
+    QuPath script --save -p .../project.qpproj .../scripts/import_nuclei.groovy
+
+To renew the nuclei after another run of nucliseg-qp, set "renew" in the script to true, or add
+-a replace to the command.  Nuclei that you changed are kept.
 """
 
 _TITLE = "Nuclei found by nucliseg-qp\n\n"
