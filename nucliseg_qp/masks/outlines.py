@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Outlines", "trace_outlines"]
 
+SPARE_PX = 0.35
+"""Less than a quarter of a pixel's diagonal."""
+SMALLEST_RING = 8
+"""Outlines with fewer vertices are left as they are."""
+
 # The eight neighbours (x, y) in the order in which OpenCV looks around a border pixel.
 _STEP = np.array([(1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1)])
 _CODE = np.zeros((3, 3), np.int64)
@@ -50,9 +55,9 @@ class Outlines(NamedTuple):
 def trace_outlines(labels: NDArray[np.int32], count: int) -> Outlines:
     """Trace every label and make it one piece without holes.
 
-    The outline runs through the midpoints of pixel edges (marching squares at one half), so that
+    The outline runs along the midpoints of pixel edges (marching squares at one half), so that
     the pixels whose centre it encloses are exactly the pixels of the label, as QuPath would
-    rasterise it.
+    rasterise it.  Vertices that can go without changing that are left out.
 
     Parameters
     ----------
@@ -69,7 +74,8 @@ def trace_outlines(labels: NDArray[np.int32], count: int) -> Outlines:
     if not filled:
         return Outlines(np.empty((0, 2)), np.zeros(count + 1, np.int64), size_px)
     ring_xy, ring_start = _through_edges(np.concatenate(filled).astype(np.int64), number)
-    return Outlines(*_without_straight(ring_xy, ring_start), size_px)
+    bends = _without_straight(ring_xy, ring_start)
+    return Outlines(*_without_spare(*bends), size_px)
 
 
 def _largest_contours(
@@ -152,8 +158,34 @@ def _without_straight(
     before, after = _neighbours(ring_start)
     into, out = ring_xy - ring_xy[before], ring_xy[after] - ring_xy
     bends = into[:, 0] * out[:, 1] != into[:, 1] * out[:, 0]
-    kept = np.concatenate([[0], np.cumsum(bends)])
-    return ring_xy[bends], kept[ring_start].astype(np.int64)
+    return _kept(ring_xy, ring_start, bends)
+
+
+def _without_spare(
+    ring_xy: NDArray[np.float64], ring_start: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    # Vertices go where the outline hardly bends, no two neighbours.  No pixel centre is nearer to
+    # an outline through pixel edges than a quarter of a pixel's diagonal, so a cut that stays
+    # within this passes none: the enclosed pixels are the same.
+    before, after = _neighbours(ring_start)
+    chord, arm = ring_xy[after] - ring_xy[before], ring_xy - ring_xy[before]
+    height = np.abs(chord[:, 0] * arm[:, 1] - chord[:, 1] * arm[:, 0])
+    number = np.diff(ring_start)
+    spare = height < SPARE_PX * np.hypot(chord[:, 0], chord[:, 1])
+    spare &= np.repeat(number >= SMALLEST_RING, number)
+    place = np.arange(len(ring_xy)) - np.repeat(ring_start[:-1], number)
+    odd = place % 2 == 1
+    gone = spare & odd
+    # The first vertex may be the neighbour of another even one, the last.
+    gone |= spare & ~odd & (place > 0) & ~gone[before] & ~gone[after]
+    return _kept(ring_xy, ring_start, ~gone)
+
+
+def _kept(
+    ring_xy: NDArray[np.float64], ring_start: NDArray[np.int64], kept: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    number = np.concatenate([[0], np.cumsum(kept)])
+    return ring_xy[kept], number[ring_start].astype(np.int64)
 
 
 def _neighbours(start: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

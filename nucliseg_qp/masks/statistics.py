@@ -53,12 +53,8 @@ class SlideStatistics:
 
     @classmethod
     def from_images(cls, images: Iterable[NDArray[np.uint8]]) -> SlideStatistics:
-        """Gather the statistics of RGB samples of shape (..., 3)."""
-        histogram = np.zeros((3, 256), np.int64)
-        for image in images:
-            for channel in range(3):
-                histogram[channel] += np.bincount(image[..., channel].ravel(), minlength=256)
-        return cls.from_histogram(histogram)
+        """Gather the statistics of RGB images, each of shape (h, w, 3)."""
+        return cls.from_histogram(sum(map(_histogram, images), np.zeros((3, 256), np.int64)))
 
     @classmethod
     def from_histogram(cls, histogram: NDArray[np.int64]) -> SlideStatistics:
@@ -106,16 +102,27 @@ def sample_statistics(
         Pixels of glass do not count.
     """
 
-    def read(window: Tile) -> NDArray[np.uint8]:
+    def read(window: Tile) -> NDArray[np.int64]:
         core = window.core
         image = read_grid(slide, downsample, core.x_px, core.y_px, core.width_px, core.height_px)
-        return np.asarray(image[_counted(core, downsample, slide.bounds, tissue)], np.uint8)
+        return _histogram(image, _counted(core, downsample, slide.bounds, tissue))
 
     index = np.linspace(0, len(windows) - 1, min(SAMPLES, len(windows))).round().astype(int)
-    images = read_ahead(read, [windows[i] for i in index.tolist()])
-    return SlideStatistics.from_images(
-        image for _, image in images if not isinstance(image, InputError)
-    )
+    histogram = np.zeros((3, 256), np.int64)
+    for _, counts in read_ahead(read, [windows[i] for i in index.tolist()]):
+        if not isinstance(counts, InputError):
+            histogram += counts
+    return SlideStatistics.from_histogram(histogram)
+
+
+def _histogram(
+    image: NDArray[np.uint8], counted: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
+    import cv2
+
+    mask = None if counted is None else counted.astype(np.uint8)
+    rows = [cv2.calcHist([image], [channel], mask, [256], [0, 256]) for channel in range(3)]
+    return np.stack([row.reshape(-1) for row in rows]).astype(np.int64)
 
 
 def _counted(
