@@ -1,5 +1,8 @@
-"""The skeleton of a TIFF, walked before tifffile sees it: tifffile follows a chain of directories
-that bites its own tail for ever, and loads what a directory claims to hold."""
+"""The skeleton of a TIFF, walked before tifffile sees it.
+
+tifffile follows a chain of directories that bites its own tail for ever, and loads what a
+directory claims to hold.
+"""
 
 from __future__ import annotations
 
@@ -62,11 +65,11 @@ def check_structure(path: Path) -> None:
             directories = list(_chain(file, dialect))
             for tags in directories:
                 _check_subdirectories(file, dialect, tags)
-        except _Broken as problem:
+        except _BrokenError as problem:
             raise InputError(f"{path} is not a sound TIFF ({problem})", _REPAIR) from None
 
 
-class _Broken(Exception):
+class _BrokenError(Exception):
     """What is wrong, without the file's name."""
 
 
@@ -79,9 +82,9 @@ def _chain(file: BinaryIO, dialect: _Dialect) -> Iterator[_Tags]:
     offset = _number(file, dialect.offset, dialect.first_offset_at)
     while offset:
         if offset in seen:
-            raise _Broken("its directories run in a circle")
+            raise _BrokenError("its directories run in a circle")
         if len(seen) >= MAX_DIRECTORIES:
-            raise _Broken(f"over {MAX_DIRECTORIES} directories")
+            raise _BrokenError(f"over {MAX_DIRECTORIES} directories")
         seen.add(offset)
         tags, offset = _directory(file, dialect, offset)
         yield tags
@@ -91,15 +94,15 @@ def _directory(file: BinaryIO, dialect: _Dialect, offset: int) -> tuple[_Tags, i
     """Give the tags of one directory and the offset of the next."""
     count = _number(file, dialect.tag_count, offset)
     if count > MAX_TAGS:
-        raise _Broken(f"{count} tags in one directory")
+        raise _BrokenError(f"{count} tags in one directory")
     size = count * struct.calcsize(dialect.tag)
     data = file.read(size)
     if len(data) != size:
-        raise _Broken("it ends inside a directory")
+        raise _BrokenError("it ends inside a directory")
     tags = list(struct.iter_unpack(dialect.tag, data))
     for code, kind, number, _ in tags:
         if _TYPE_BYTES.get(kind, 8) * number > MAX_TAG_BYTES:
-            raise _Broken(f"tag {code} claims {number} values")
+            raise _BrokenError(f"tag {code} claims {number} values")
     # Some writers stop after the last directory without the closing zero.
     following = file.read(struct.calcsize(dialect.offset))
     complete = len(following) == struct.calcsize(dialect.offset)
@@ -111,7 +114,7 @@ def _check_subdirectories(file: BinaryIO, dialect: _Dialect, tags: _Tags) -> Non
         if code != _SUB_IFDS:
             continue
         if count > MAX_SUBDIRECTORIES:
-            raise _Broken(f"{count} subdirectories")
+            raise _BrokenError(f"{count} subdirectories")
         for offset in _values(file, dialect, kind, count, value):
             if offset:
                 _directory(file, dialect, offset)
@@ -128,7 +131,7 @@ def _values(
         file.seek(struct.unpack(dialect.offset, value)[0])
         value = file.read(size)
     if len(value) < size:
-        raise _Broken("it ends inside a directory")
+        raise _BrokenError("it ends inside a directory")
     return struct.unpack(packing, value[:size])
 
 
@@ -136,6 +139,6 @@ def _number(file: BinaryIO, packing: str, offset: int) -> int:
     file.seek(offset)
     data = file.read(struct.calcsize(packing))
     if len(data) != struct.calcsize(packing):
-        raise _Broken("it ends before a directory")
+        raise _BrokenError("it ends before a directory")
     number: int = struct.unpack(packing, data)[0]
     return number
