@@ -41,9 +41,14 @@ class Entry:
     uri: str
     size_px: tuple[int, int] | None
 
+    @property
+    def path(self) -> Path | None:
+        """The image file; None when the entry is only made from one."""
+        return _path_of(self.uri) if self.uri else None
+
     def shows(self, image: Path) -> bool:
         """Tell whether the entry is this very file."""
-        path = _path_of(self.uri) if self.uri else None
+        path = self.path
         # The names are compared first: resolving touches the disk, perhaps a server far away.
         if path is None or os.path.normcase(path.name) != os.path.normcase(image.name):
             return False
