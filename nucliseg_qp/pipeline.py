@@ -233,7 +233,7 @@ class Analysis:
         tile = max(self.tiles, key=lambda tile: len(self.keypoints.inside(tile.core)))
         masks = self.masks(tile, self._read_crop(tile))
         nuclei = self.engine.palette.classify(self._measure(masks))
-        corner = (tile.crop.x_px, tile.crop.y_px)
+        corner = (masks.view.x_px, masks.view.y_px)
         classes = self.engine.palette.classes
         return stage_pictures(masks, nuclei, classes, corner, self.grid.downsample)
 

@@ -122,7 +122,8 @@ def _mend(
     kept = np.arange(count + 1, dtype=np.int32)
     kept[broken + 1] = 0
     np.take(kept, labels, out=labels)
-    for index in broken.tolist():
+    # The small ones first: one that lies in a hole of another must not be filled over.
+    for index in broken[np.argsort(size_px[broken], kind="stable")].tolist():
         contour = contours[index]
         if contour is None:
             continue

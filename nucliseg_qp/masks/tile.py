@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nucliseg_qp.geometry import Region
 from nucliseg_qp.images.resample import read_grid
 from nucliseg_qp.masks.outlines import Outlines, trace_outlines
 from nucliseg_qp.masks.watershed import MaskSteps, flood_factor, label_nuclei
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nucliseg_qp.config import MaskSettings
-    from nucliseg_qp.geometry import Region, Tile
+    from nucliseg_qp.geometry import Tile
     from nucliseg_qp.images.slide import Slide
     from nucliseg_qp.keypoints.search import Keypoints
     from nucliseg_qp.masks.statistics import SlideStatistics
@@ -56,6 +57,22 @@ class MaskGrid:
         """Give the rim of a tile in full-resolution pixels."""
         return int(np.ceil(settings.halo_um / self.mpp)) * self.downsample
 
+    def view(self, tile: Tile, settings: MaskSettings) -> Region:
+        """Give the core with all its nuclei can reach, in full-resolution pixels."""
+        reach_px = int(np.ceil(settings.reach_um / self.mpp)) * self.downsample + 2 * self.step_px
+        wide = tile.core.expanded(reach_px)
+        left, top = (side // self.step_px * self.step_px for side in (wide.x_px, wide.y_px))
+        right, bottom = (
+            -(-side // self.step_px) * self.step_px for side in (wide.right_px, wide.bottom_px)
+        )
+        return Region(left, top, right - left, bottom - top).intersection(tile.crop)
+
+    def inside(self, part: Region, whole: Region) -> Region:
+        """Give where ``part`` lies in ``whole``, in mask pixels."""
+        k = self.downsample
+        x, y = (part.x_px - whole.x_px) // k, (part.y_px - whole.y_px) // k
+        return Region(x, y, part.width_px // k, part.height_px // k)
+
 
 @dataclass(frozen=True)
 class TileMasks:
@@ -65,8 +82,10 @@ class TileMasks:
     ----------
     nuclei : Nuclei
         Those the tile owns, without classes and measurements.
+    view : Region
+        The core and as much around it as its nuclei can reach, in full-resolution pixels.
     image : ndarray of uint8, shape (h, w, 3)
-        RGB of the crop at the resolution of the masks.
+        RGB of the view at the resolution of the masks.
     labels : ndarray of int32, shape (h, w)
         ``i + 1`` where row ``i`` of ``nuclei`` is, 0 elsewhere.
     steps : MaskSteps
@@ -74,6 +93,7 @@ class TileMasks:
     """
 
     nuclei: Nuclei
+    view: Region
     image: NDArray[np.uint8]
     labels: NDArray[np.int32]
     steps: MaskSteps
@@ -114,9 +134,11 @@ def outline_tile(
     """
     near = keypoints.inside(tile.crop.intersection(grid.bounds))
     seed_xy = (np.stack([near.x, near.y], axis=1) - _corner(tile.crop)) / grid.downsample
-    steps = label_nuclei(image, seed_xy, statistics, settings, grid.mpp)
+    view = grid.view(tile, settings)
+    window = grid.inside(view, tile.crop)
+    steps = label_nuclei(image, seed_xy, statistics, settings, grid.mpp, window)
     labels = steps.labels
-    _clear_outside(labels, tile.crop, grid)
+    _clear_outside(labels, grid.inside(view.intersection(grid.bounds), view))
     owned = tile.core.contains(near.x, near.y) & near.wanted
     _renumber(labels, owned)
     outlines = trace_outlines(labels, int(owned.sum()))
@@ -124,21 +146,19 @@ def outline_tile(
     kept = (outlines.area_px > 0) & (area_um2 >= settings.min_area_um2)
     if not kept.all():
         _renumber(labels, kept)
-    nuclei = _table(near.take(owned), outlines, tile.crop, grid.downsample).take(kept)
-    return TileMasks(nuclei, image, labels, steps)
+    nuclei = _table(near.take(owned), outlines, view, grid.downsample).take(kept)
+    part = image[window.y_px : window.bottom_px, window.x_px : window.right_px]
+    return TileMasks(nuclei, view, part, labels, steps)
 
 
 def _corner(crop: Region) -> tuple[int, int]:
     return crop.x_px, crop.y_px
 
 
-def _clear_outside(labels: NDArray[np.int32], crop: Region, grid: MaskGrid) -> None:
+def _clear_outside(labels: NDArray[np.int32], inside: Region) -> None:
     # A seed at the border of the image must not make an outline beyond it.
-    inside, k = crop.intersection(grid.bounds), grid.downsample
-    top, left = (inside.y_px - crop.y_px) // k, (inside.x_px - crop.x_px) // k
-    bottom, right = (inside.bottom_px - crop.y_px) // k, (inside.right_px - crop.x_px) // k
-    labels[:top] = labels[bottom:] = 0
-    labels[:, :left] = labels[:, right:] = 0
+    labels[: inside.y_px] = labels[inside.bottom_px :] = 0
+    labels[:, : inside.x_px] = labels[:, inside.right_px :] = 0
 
 
 def _renumber(labels: NDArray[np.int32], kept: NDArray[np.bool_]) -> None:

@@ -8,10 +8,12 @@ its own contrast to the background.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from nucliseg_qp.geometry import Region
 from nucliseg_qp.masks.seeds import Zones, draw_seeds, find_zones, seed_radii_px
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def label_nuclei(
     statistics: SlideStatistics,
     settings: MaskSettings,
     mpp: float,
+    window: Region | None = None,
 ) -> MaskSteps:
     """Give every pixel the number of its nucleus.
 
@@ -63,25 +66,41 @@ def label_nuclei(
         Lengths in um.
     mpp : float
         Pixel size of ``image`` in um.
+    window : Region, optional
+        Part of the image that is wanted, in its pixels, at multiples of `flood_factor`; the flood
+        uses all of the image.
 
     Returns
     -------
     MaskSteps
-        ``labels`` holds ``i + 1`` for keypoint ``i``, 0 for background.  A label may still have
-        holes and islands; see `nucliseg_qp.masks.outlines`.
+        Of the window. ``labels`` holds ``i + 1`` for keypoint ``i``, 0 for background.  A label
+        may still have holes and islands; see `nucliseg_qp.masks.outlines`.
     """
     factor = flood_factor(settings, mpp)
+    window = window or Region(0, 0, image.shape[1], image.shape[0])
     coarse = _reduced(image, factor)
     adjusted = smooth(statistics.adjust(coarse), settings.smooth_um / (mpp * factor))
     threshold = min(statistics.threshold + settings.otsu_offset, statistics.background)
     red = np.ascontiguousarray(adjusted[..., RED])
     zones = find_zones(red, keypoints / factor, threshold, settings, mpp * factor)
     limit = _faintest(red, zones.seeds, len(keypoints), statistics.background, settings)
-    labels = _enlarged(flood(adjusted, zones, len(keypoints)), factor)
-    fine = smooth(statistics.adjust_red(image), settings.smooth_um / mpp)
-    _trim(labels, fine, limit, keypoints, settings.max_area_um2 / mpp**2)
-    draw_seeds(labels, keypoints, seed_radii_px(keypoints, settings, mpp))
-    return MaskSteps(adjusted, zones, labels)
+    labels = flood(adjusted, zones, len(keypoints))
+    _cut_at_reach(labels, keypoints / factor, settings.reach_um / (mpp * factor))
+    part = _slices(window, factor)
+    fine = statistics.adjust_red(np.ascontiguousarray(image[_slices(window, 1)]))
+    fine = smooth(fine, settings.smooth_um / mpp)
+    labels = _enlarged(labels[part], factor)
+    centres = keypoints - (window.x_px, window.y_px)
+    _trim(labels, fine, limit, centres, settings.max_area_um2 / mpp**2)
+    draw_seeds(labels, centres, seed_radii_px(keypoints, settings, mpp))
+    return MaskSteps(adjusted[part], Zones(zones.seeds[part], zones.unknown[part]), labels)
+
+
+def _slices(window: Region, factor: int) -> tuple[slice, slice]:
+    return (
+        slice(window.y_px // factor, window.bottom_px // factor),
+        slice(window.x_px // factor, window.right_px // factor),
+    )
 
 
 def smooth(image: NDArray[np.uint8], sigma_px: float) -> NDArray[np.uint8]:
@@ -124,7 +143,7 @@ def _reduced(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
 
 def _enlarged(labels: NDArray[np.int32], factor: int) -> NDArray[np.int32]:
     if factor == 1:
-        return labels
+        return np.ascontiguousarray(labels)
     return np.repeat(np.repeat(labels, factor, axis=0), factor, axis=1)
 
 
@@ -143,6 +162,35 @@ def _faintest(
     darkness = np.bincount(seed, red.reshape(-1)[where], count + 1) / np.maximum(size, 1)
     share = settings.local_contrast
     return ((1 - share) * darkness + share * background).astype(np.float32)
+
+
+def _cut_at_reach(
+    labels: NDArray[np.int32], keypoints: NDArray[np.float64], reach_px: float
+) -> None:
+    # The unknown zone is what any keypoint reaches: through the land of its neighbours a nucleus
+    # may flood farther than it should, and farther than the halo of a tile allows for.
+    from scipy.ndimage import find_objects
+
+    for number, box in enumerate(find_objects(labels, len(keypoints)), start=1):
+        if box is None:
+            continue
+        (rows, columns), (x, y) = box, keypoints[number - 1].tolist()
+        right = max(x - columns.start, columns.stop - x)
+        down = max(y - rows.start, rows.stop - y)
+        if math.hypot(right, down) > reach_px:
+            row, column = np.ogrid[box]
+            far = np.hypot(column + 0.5 - x, row + 0.5 - y) > reach_px
+            part = labels[box]
+            part[far & (part == number)] = 0
+
+
+def _cut_far(labels: NDArray[np.int32], keypoints: NDArray[np.float64], reach_px: float) -> None:
+    # The flood may run on into what only a neighbour can reach.
+    where = np.flatnonzero(labels)
+    row, column = np.divmod(where, labels.shape[1])
+    x, y = keypoints.astype(np.float32)[labels.reshape(-1)[where] - 1].T
+    far = (column + 0.5 - x) ** 2 + (row + 0.5 - y) ** 2 > reach_px**2
+    labels.reshape(-1)[where[far]] = 0
 
 
 def _trim(
