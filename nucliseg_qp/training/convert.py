@@ -1,0 +1,331 @@
+"""Cut or resize annotated images into tiles of one side, split by slide or patient, with a report.
+
+Pixels are brought to the tile's resolution by the same code that feeds the network later.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nucliseg_qp.errors import InputError, OutputError, UsageError
+from nucliseg_qp.images.slide import open_slide
+from nucliseg_qp.outputs import make_folder, whole_file
+from nucliseg_qp.training.coco import TileRecord, coco_file, write_coco
+from nucliseg_qp.training.splits import (
+    SPLITS,
+    assign_splits,
+    grouping,
+    load_splits,
+    save_splits,
+)
+from nucliseg_qp.training.tiling import Mode, Tiling, tiles_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from nucliseg_qp.images.slide import Slide
+    from nucliseg_qp.training.sources import AnnotatedImage
+    from nucliseg_qp.training.tiling import Tile
+
+__all__ = ["ConvertReport", "ConvertSettings", "convert"]
+
+
+@dataclass(frozen=True)
+class ConvertSettings:
+    """How a data set is made.
+
+    Attributes
+    ----------
+    out : Path
+        Folder to make; must not exist yet, or be empty.
+    name : str
+        Name of the data set, shown by `evaluate`.
+    mode : str
+        ``cut``: tiles at `mpp`, side by side. ``resize``: every image becomes one tile, whatever
+        its resolution; the pixel size is kept per tile.
+    mpp : float
+        um per pixel of tiles that are cut.
+    tile_px : int
+        Side of a tile.
+    shares : tuple of float
+        Of the tiles for train, validation and test.
+    seed : int
+        Of the splits.
+    group_by : str
+        See `splits.grouping`.
+    splits : Path or None
+        ``splits.json`` of an earlier conversion, whose groups keep their split.
+    image_mpp : float or None
+        um per pixel of the images, whatever they say.
+    width_um : float or None
+        Width of every image in um instead.
+    allow_empty : bool
+        Whether an image without a single nucleus is meant so.
+    """
+
+    out: Path
+    name: str
+    mode: Mode = "cut"
+    mpp: float = 0.5
+    tile_px: int = 256
+    shares: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    seed: int = 0
+    group_by: str = "auto"
+    splits: Path | None = None
+    image_mpp: float | None = None
+    width_um: float | None = None
+    allow_empty: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        if not 0.05 <= self.mpp <= 10 or not math.isfinite(self.mpp):
+            raise UsageError(f"--mpp {self.mpp} is no pixel size", "Give um per pixel, as in 0.5")
+        if self.tile_px < 32 or self.tile_px % 8:
+            raise UsageError(f"--tile-px {self.tile_px}", "Give a multiple of 8, 32 or more")
+        if min(self.shares) < 0 or not 0.99 < sum(self.shares) < 1.01:
+            raise UsageError(f"shares {self.shares} do not add up to 1", "As in 0.7,0.15,0.15")
+        if self.image_mpp is not None and self.width_um is not None:
+            raise UsageError("both --slide-mpp and --image-um are given", "Give one of them")
+
+
+@dataclass
+class ConvertReport:
+    """What became of the images.
+
+    Attributes
+    ----------
+    images, tiles, nuclei : int
+        Read and written.
+    splits : dict
+        Split to number of groups, tiles and nuclei.
+    left_out : dict of str to int
+        Reason to number, for everything that is in the source and not in the tiles.
+    notes : list of str
+        What a person should know.
+    """
+
+    images: int = 0
+    tiles: int = 0
+    nuclei: int = 0
+    splits: dict[str, dict[str, int]] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+
+def convert(
+    images: Iterable[AnnotatedImage],
+    settings: ConvertSettings,
+    advance: Callable[[str, int], None] | None = None,
+) -> ConvertReport:
+    """Write ``images/``, a JSON file a split, ``splits.json`` and ``report.json``.
+
+    Nothing appears under ``settings.out`` unless everything was good.
+
+    Raises
+    ------
+    InputError
+        With the file's name when an annotation is broken.
+    OutputError
+        When the folder is not empty or cannot be written.
+    """
+    if settings.out.exists() and (settings.out.is_file() or any(settings.out.iterdir())):
+        raise OutputError(f"{settings.out} is not an empty folder", "Choose a new one with -o")
+    make_folder(settings.out.parent)
+    partial = settings.out.with_name(f".{settings.out.name}.{os.getpid()}.part")
+    try:
+        report = _convert(images, replace(settings, out=partial), advance)
+        if settings.out.exists():
+            settings.out.rmdir()
+        partial.rename(settings.out)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{settings.out} cannot be written ({reason})", "Free it") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return report
+
+
+def _convert(
+    images: Iterable[AnnotatedImage],
+    settings: ConvertSettings,
+    advance: Callable[[str, int], None] | None,
+) -> ConvertReport:
+    report, records = ConvertReport(), list[TileRecord]()
+    group_of = grouping(settings.group_by)
+    make_folder(settings.out / "images")
+    for number, image in enumerate(images, start=1):
+        group = _group(image, group_of, settings)
+        added = _write_tiles(image, number, group, settings, report)
+        records += added
+        report.images += 1
+        report.notes += [f"{image.path.name}: {note}" for note in image.notes]
+        if advance is not None:
+            advance(image.path.name, sum(len(record.points) for record in added))
+    if not records:
+        raise InputError("there is no annotated image", "Check what was named")
+    _write_lists(records, settings, report)
+    return report
+
+
+def _group(
+    image: AnnotatedImage,
+    group_of: Callable[[Path, str | None], str | None],
+    settings: ConvertSettings,
+) -> str:
+    group = group_of(image.path, image.group)
+    if group is not None:
+        return group
+    if image.width_um is not None or settings.mode == "resize":
+        # Such images are tiles: two of one slide must not end up in train and in test.
+        raise UsageError(
+            f"{image.path} is a tile and nobody says of which slide or patient",
+            "Name a CSV with image and group, or a regular expression, with --group-by; "
+            "--group-by image takes every tile for a slide of its own",
+        )
+    return image.path.stem
+
+
+def _write_tiles(
+    image: AnnotatedImage,
+    number: int,
+    group: str,
+    settings: ConvertSettings,
+    report: ConvertReport,
+) -> list[TileRecord]:
+    with _opened(image, settings) as slide:
+        checked = _checked(image, slide, settings, report)
+        how = Tiling(settings.mode, settings.mpp, settings.tile_px)
+        return [
+            _write_tile(tile, f"{number:05d}_{_plain(image.path.stem)}", image, group, settings)
+            for tile in tiles_of(slide, checked, how, report.left_out)
+        ]
+
+
+def _write_tile(
+    tile: Tile, stem: str, image: AnnotatedImage, group: str, settings: ConvertSettings
+) -> TileRecord:
+    import cv2
+
+    name = f"{stem}_{tile.origin_px[0]}_{tile.origin_px[1]}.png"
+    path = settings.out / "images" / name
+    if not cv2.imwrite(str(path), np.ascontiguousarray(tile.pixels[..., ::-1])):
+        raise OutputError(f"{path} cannot be written", "Free the disk")
+    return TileRecord(
+        file_name=name,
+        side_px=settings.tile_px,
+        valid_px=tile.valid_px,
+        mpp=tile.mpp,
+        dataset=settings.name,
+        group=group,
+        source=image.path.name,
+        origin_px=tile.origin_px,
+        points=tile.points,
+        classes=tile.classes,
+        areas=tile.areas,
+    )
+
+
+def _plain(stem: str) -> str:
+    return "".join(c if c.isalnum() or c in "-." else "-" for c in stem)[:60]
+
+
+def _opened(image: AnnotatedImage, settings: ConvertSettings) -> Slide:
+    if not image.path.is_file():
+        raise InputError(f"{image.path}, annotated in {image.annotation}, is missing", "Add it")
+    width_um = settings.width_um or (image.width_um if settings.image_mpp is None else None)
+    if width_um is None:
+        return open_slide(image.path, settings.image_mpp)
+    with open_slide(image.path, require_mpp=False) as slide:
+        width_px = slide.dimensions[0]
+    return open_slide(image.path, width_um / width_px)
+
+
+def _checked(
+    image: AnnotatedImage, slide: Slide, settings: ConvertSettings, report: ConvertReport
+) -> AnnotatedImage:
+    """Stop at broken annotations; leave out repeated points, which are counted."""
+    width, height = slide.dimensions
+    if image.size_px not in (None, (width, height)):
+        raise InputError(
+            f"{image.annotation} was made on {image.size_px[0]} x {image.size_px[1]} px, "
+            f"but {image.path} has {width} x {height}",
+            "Find the image that belongs to it",
+        )
+    outside = ((image.points < 0) | (image.points > (width, height))).any(axis=1)
+    if outside.any():
+        number = int(np.flatnonzero(outside)[0])
+        x, y = image.points[number]
+        raise InputError(
+            f"{image.annotation}: point {number + 1} ({x:g}, {y:g}) lies outside of {image.path}, "
+            f"which has {width} x {height} px",
+            "Check that the points are pixels (not um) of this very image",
+        )
+    if not len(image.points) and not settings.allow_empty:
+        raise InputError(
+            f"{image.annotation} has no nucleus for {image.path}",
+            "Remove the image, or say --allow-empty if it truly shows none",
+        )
+    _, first = np.unique(image.points.round(1), axis=0, return_index=True)
+    report.left_out["points repeated at the same place"] += len(image.points) - len(first)
+    kept = np.sort(first)
+    return replace(image, points=image.points[kept], classes=tuple(image.classes[i] for i in kept))
+
+
+def _write_lists(
+    records: list[TileRecord], settings: ConvertSettings, report: ConvertReport
+) -> None:
+    weights = Counter(record.group for record in records)
+    known = load_splits(settings.splits) if settings.splits else {}
+    groups = assign_splits(weights, settings.shares, settings.seed, known)
+    save_splits(settings.out / "splits.json", groups, settings.seed, settings.group_by)
+    for split in SPLITS:
+        chosen = [record for record in records if groups[record.group] == split]
+        write_coco(settings.out, split, chosen, f"{settings.name}: nuclei as keypoints")
+        report.splits[split] = {
+            "groups": len({record.group for record in chosen}),
+            "tiles": len(chosen),
+            "nuclei": sum(len(record.points) for record in chosen),
+        }
+    report.tiles, report.nuclei = len(records), sum(len(r.points) for r in records)
+    report.left_out += Counter()
+    report.notes += _warnings(weights, settings)
+    _write_report(settings, report)
+
+
+def _warnings(weights: Counter[str], settings: ConvertSettings) -> list[str]:
+    wanted = sum(share > 0 for share in settings.shares)
+    notes = []
+    if len(weights) < wanted:
+        empty = " and ".join(SPLITS[len(weights) :])
+        notes.append(f"only {len(weights)} slide(s) or patient(s): {empty} stay empty")
+    if settings.group_by == "auto" and len(weights) > 1 and max(weights.values()) == 1:
+        notes.append(
+            "every image gave one tile and was taken for a slide of its own; "
+            "if some are of the same slide or patient, say --group-by"
+        )
+    return notes
+
+
+def _write_report(settings: ConvertSettings, report: ConvertReport) -> None:
+    import orjson
+
+    how: dict[str, Any] = {
+        "name": settings.name,
+        "mode": settings.mode,
+        "mpp": settings.mpp if settings.mode == "cut" else None,
+        "tile_px": settings.tile_px,
+        "seed": settings.seed,
+        "group_by": settings.group_by,
+        "lists": [coco_file(settings.out, split).name for split in SPLITS],
+    }
+    content = {**how, **vars(report), "left_out": dict(report.left_out)}
+    with whole_file(settings.out / "report.json") as partial:
+        partial.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
