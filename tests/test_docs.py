@@ -1,0 +1,180 @@
+"""The documentation says what the program does: commands run as written, pages match the code."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+import nucliseg_qp.errors
+from nucliseg_qp.cli import INTERRUPTED
+from nucliseg_qp.cli.app import app
+from nucliseg_qp.errors import NucliSegError
+from nucliseg_qp.palette.classes import CLASS_MARGIN
+from nucliseg_qp.quantify.measure import MEASUREMENT_COLUMNS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("sample_projects/*/*.md")]
+HOW_TO = sorted((DOCS / "how-to").glob("*.md"))
+FENCE = re.compile(r"^```(\w+)(?: title=\"(.+?)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def load_maker():
+    spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+maker = load_maker()
+VERBS = [name for name, _ in maker.verbs(app)]
+
+
+def run_page(page: Path, folder: Path) -> None:
+    """Save the files a page shows and run its bash blocks, one shell a block."""
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for kind, title, text in FENCE.findall(page.read_text(encoding="utf-8")):
+        if title:
+            (folder / title).write_text(text, encoding="utf-8")
+        elif kind == "bash":
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", text],
+                cwd=folder,
+                env=env,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, f"{page.name}:\n{text}\n{done.stdout}{done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def after_tutorial(tmp_path_factory):
+    """Give the folder in which somebody followed the first tutorial."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    run_page(DOCS / "tutorials" / "first-slide.md", folder)
+    return folder
+
+
+def test_the_first_tutorial_runs_as_written(after_tutorial):
+    for name in ("nucliseg-qp-demo/results", "results"):
+        found = after_tutorial / name
+        assert (found / "previews" / "synthetic_ki67.jpg").stat().st_size > 10_000
+        assert (found / "nuclei" / "synthetic_ki67.geojson.gz").is_file()
+        assert (found / "tables" / "synthetic_ki67.parquet").is_file()
+        assert "synthetic_ki67" in (found / "summary.csv").read_text()
+        assert (found / "run.json").is_file()
+    assert (after_tutorial / "my_project" / "project.qpproj").is_file()
+
+
+@pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
+def test_each_how_to_runs_as_written(page, after_tutorial, tmp_path):
+    (tmp_path / "nucliseg-qp-demo").symlink_to(after_tutorial / "nucliseg-qp-demo")
+    run_page(page, tmp_path)
+    assert len(list(tmp_path.iterdir())) > 1, "the page made something"
+
+
+def test_every_file_that_is_written_is_in_the_reference(after_tutorial):
+    page = (DOCS / "reference" / "files.md").read_text(encoding="utf-8")
+    names = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    patterns = [re.sub(r"<[^>]+>", "*", name).replace("...", "*") for name in names]
+    for folder in ("results", "my_project", "nucliseg-qp-demo"):
+        root = after_tutorial / folder
+        for path in root.rglob("*"):
+            name = path.relative_to(root).as_posix()
+            known = any(fnmatch(name, pattern) for pattern in patterns)
+            assert path.is_dir() or known, f"{folder}/{name} is not in reference/files.md"
+
+
+def test_written_pages_are_those_of_the_code():
+    for path, text in maker.pages().items():
+        assert path.read_text(encoding="utf-8") == text, "run: python docs/make_reference.py"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_options_of_the_help_and_of_the_reference_are_the_same(verb):
+    page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
+    own = re.search(rf"^## {verb}\n(.*?)(?=^## )", page, re.MULTILINE | re.DOTALL)[1]
+    shared = page.partition("## Flags of the settings\n")[2]
+    written = own + (shared if "#flags-of-the-settings" in own else "")
+    cells = re.findall(r"^\| (`-[^|]*) \|", written, re.MULTILINE)
+    documented = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+    shown = subprocess.run(
+        [sys.executable, "-m", "nucliseg_qp", *verb.split(), "--help"],
+        env={**os.environ, "COLUMNS": "250"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    heads = re.findall(r"^│[ *]*((?:-{1,2}[a-z][\w.-]*,? )+)", shown, re.MULTILINE)
+    offered = {name for head in heads for name in head.split()}
+    assert offered - {"--help", "-h"} == documented
+
+
+def test_all_verbs_are_in_the_reference():
+    shown = subprocess.run(
+        [sys.executable, "-m", "nucliseg_qp", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    offered = re.findall(r"^│ ([a-z][a-z-]*) ", shown, re.MULTILINE)
+    assert sorted(offered) == sorted({verb.split()[0] for verb in VERBS})
+    page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
+    assert {f"\n## {verb}\n" in page for verb in VERBS} == {True}
+
+
+def test_every_exit_code_is_explained():
+    page = (DOCS / "reference" / "exit-codes.md").read_text(encoding="utf-8")
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    errors = [getattr(nucliseg_qp.errors, name) for name in nucliseg_qp.errors.__all__]
+    assert {NucliSegError} <= set(errors)
+    assert documented == {0, INTERRUPTED, *(error.exit_code for error in errors)}
+
+
+def test_every_measurement_is_explained():
+    page = (DOCS / "reference" / "measurements.md").read_text(encoding="utf-8")
+    names = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    assert names == [*MEASUREMENT_COLUMNS, CLASS_MARGIN]
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_link_is_dead(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        outside = target.startswith(("https://", "mailto:"))
+        assert outside or (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_pages_load_nothing_from_elsewhere(page):
+    assert not re.search(r"!\[[^\]]*\]\(https?:|<script|<img|<iframe", page.read_text())
+
+
+def test_readme_begins_with_the_two_commands():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    first, second = [block for _, _, block in FENCE.findall(text)[:2]]
+    assert first.count("\n") == second.count("\n") == 1
+    assert first.endswith("&& .venv/bin/nucliseg-qp demo\n")
+    assert second.endswith("&& .venv/bin/pytest\n")
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("material", reason="mkdocs-material comes with the extra `docs`")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = re.compile(r"<(?:script|img|link)\b[^>]*(?:src|href)=\"?https?://(?!www\.w3\.org)")
+    for page in tmp_path.rglob("*.html"):
+        assert not loaded.search(page.read_text(encoding="utf-8")), f"{page.name} needs a network"
