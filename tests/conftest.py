@@ -72,3 +72,34 @@ def qupath_probe(tmp_path_factory: pytest.TempPathFactory):
     probe = QuPathProbe(tmp_path_factory.mktemp("qupath") / "probe.log")
     yield probe
     probe.close()
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """Give the engine with its defaults, on one thread: tests share two cores."""
+    import torch
+
+    from nucliseg_qp.config import Settings
+    from nucliseg_qp.pipeline import Engine
+
+    torch.set_num_threads(1)
+    return Engine.start(Settings())
+
+
+@pytest.fixture(scope="session")
+def small_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a synthetic slide of 1024 px that must not be changed."""
+    from nucliseg_qp.training.slides import write_slide
+
+    path = tmp_path_factory.mktemp("small") / "small.ome.tif"
+    write_slide(path, 1024, 1024, 0.25, 3, 400.0)
+    return path
+
+
+@pytest.fixture(scope="session")
+def dense_slide(tmp_path_factory: pytest.TempPathFactory):
+    """Give a synthetic slide of 2048 px, 400 nuclei per tile, with its truth."""
+    from nucliseg_qp.training.slides import write_slide
+
+    path = tmp_path_factory.mktemp("dense") / "dense.ome.tif"
+    return path, write_slide(path, 2048, 2048, 0.25, 7, 400.0)
