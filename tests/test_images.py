@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import shutil
 import struct
 import threading
 import zlib
@@ -15,12 +16,13 @@ import cv2
 import numpy as np
 import openslide
 import pytest
+import pyvips
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nucliseg_qp.errors import CalibrationError, InputError, UsageError
+from nucliseg_qp.errors import CalibrationError, InputError, OutputError, UsageError
 from nucliseg_qp.images.resample import read_grid
 from nucliseg_qp.images.rgb import over_white
 from nucliseg_qp.images.slide import Slide, open_slide
@@ -137,6 +139,49 @@ def test_outside_of_the_image_is_white(tmp_path: Path) -> None:
         assert (around == 255).all()
         assert (slide.read_region((5000, 5000), 0, (7, 4)) == 255).all()
         assert slide.read_region((0, 0), 0, (0, 4)).shape == (4, 0, 3)
+
+
+def test_transparent_png_shows_white(tmp_path: Path) -> None:
+    rgba = np.random.default_rng(1).integers(0, 256, (50, 50, 4), np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    with open_slide(tmp_path / "a.png", slide_mpp=0.5) as slide:
+        shown = slide.read_region((0, 0), 0, (50, 50))
+    assert np.abs(shown.astype(int) - over_white(rgba)).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["a.png", "a.jpg"])
+def test_large_progressive_pictures_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("nucliseg_qp.images.readers_flat.MAX_INTERLACED_PIXELS", 50_000)
+    image = pyvips.Image.new_from_array(picture())
+    image.write_to_file(str(tmp_path / kind))
+    with open_slide(tmp_path / kind, slide_mpp=0.5) as slide:
+        assert slide.dimensions == (301, 260)
+    image.write_to_file(str(tmp_path / kind), interlace=True)
+    with pytest.raises(InputError, match="too many for its format"):
+        open_slide(tmp_path / kind, slide_mpp=0.5)
+
+
+def test_a_full_temporary_folder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(OutputError, match="TMPDIR"):
+        open_slide(tmp_path / "a.png", slide_mpp=0.5)
+
+
+@pytest.mark.parametrize("options", [{"tile": (64, 64)}, {"rowsperstrip": 10}])
+def test_tiles_never_written_are_white(tmp_path: Path, options: dict) -> None:
+    path = tmp_path / "sparse.tif"
+    tifffile.imwrite(path, picture(), photometric="rgb", metadata=None, **options, **PER_CM)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        for name in (tiff.pages[0].tags[324 if "tile" in options else 273],):
+            name.overwrite([0, *name.value[1:]])
+    expected = picture().copy()
+    expected[: 64 if "tile" in options else 10, : 64 if "tile" in options else None] = 255
+    with open_slide(path) as slide:
+        np.testing.assert_array_equal(slide.read_region((0, 0), 0, slide.dimensions), expected)
 
 
 @pytest.mark.parametrize("associated", [True, False])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
+import shutil
 import tempfile
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
 from nucliseg_qp.errors import InputError, OutputError
-from nucliseg_qp.images.rgb import over_white
 from nucliseg_qp.images.segments import FileBytes, RowSource
 from nucliseg_qp.images.slide import Slide, check_size
 
@@ -26,7 +25,8 @@ __all__ = ["FlatSlide"]
 MAX_FLAT_PIXELS = 1_000_000_000
 """3 GB of plain rows; a picture that claims more is a bomb or belongs into a pyramid."""
 
-_BAND_PX = 1 << 22
+MAX_INTERLACED_PIXELS = 100_000_000
+"""Progressive pictures are decoded in memory as a whole."""
 
 _PYRAMID = "Write it as a pyramid: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg."
 _NEED_RGB = "nucliseg_qp needs 8-bit RGB brightfield: export it as such."
@@ -68,9 +68,7 @@ class FlatSlide(Slide):
             ) from error
         super().__init__(path, f"pyvips ({kind})", ((image.width, image.height),), None)
         self._file = FileBytes(path, rows)
-        self._rows = RowSource(
-            self._file, np.zeros(1, np.int64) + _START, image.height, image.width
-        )
+        self._rows = RowSource(self._file, np.zeros(1, np.int64), image.height, image.width)
 
     def _read_inside(
         self,
@@ -82,10 +80,6 @@ class FlatSlide(Slide):
     def close(self) -> None:
         """Close the file and free its temporary copy."""
         self._file.close()
-
-
-_START = 1
-"""Where the rows begin in the temporary file; RowSource takes 0 for rows never written."""
 
 
 def _open_image(path: Path, kind: str) -> Image:
@@ -108,7 +102,8 @@ def _check_kind(path: Path, image: Image) -> None:
             f"{path} is stored turned or mirrored (EXIF orientation {image.get('orientation')})",
             "Save it upright: viewers disagree on what its coordinates mean.",
         )
-    if image.width * image.height > MAX_FLAT_PIXELS:
+    interlaced = image.get_typeof("interlaced") and image.get("interlaced")
+    if image.width * image.height > (MAX_INTERLACED_PIXELS if interlaced else MAX_FLAT_PIXELS):
         raise InputError(
             f"{path} claims {image.width} x {image.height} pixels, too many for its format",
             _PYRAMID,
@@ -119,28 +114,21 @@ def _plain_rows(image: Image) -> BinaryIO:
     """Write RGB rows one after the other into a temporary file without a name."""
     import pyvips
 
+    _check_room(image.width * image.height * 3)
+    opaque = image.flatten(background=[255, 255, 255]) if image.bands == 4 else image
     file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the slide
     try:
-        file.write(b"\0" * _START)
-        region = pyvips.Region.new(image)
-        step = max(1, _BAND_PX // image.width)
-        for top in range(0, image.height, step):
-            height = min(step, image.height - top)
-            data = region.fetch(0, top, image.width, height)
-            pixels = np.frombuffer(data, np.uint8).reshape(height, image.width, image.bands)
-            file.write((pixels if image.bands == 3 else over_white(pixels)).data)
-    except OSError as error:
-        file.close()
-        raise _no_room(error) from error
+        opaque.rawsave_target(pyvips.Target.new_to_descriptor(file.fileno()))
     except pyvips.Error:
         file.close()
         raise
     return cast("BinaryIO", file)
 
 
-def _no_room(error: OSError) -> OutputError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    reason = "is full" if full else f"cannot be written ({error.strerror})"
-    return OutputError(
-        f"the temporary folder {tempfile.gettempdir()} {reason}", "Set TMPDIR to a larger one."
-    )
+def _check_room(needed_bytes: int) -> None:
+    folder = tempfile.gettempdir()
+    if shutil.disk_usage(folder).free < needed_bytes:
+        raise OutputError(
+            f"the temporary folder {folder} has no room for {needed_bytes / 1e9:.1f} GB of pixels",
+            "Set TMPDIR to a larger one.",
+        )

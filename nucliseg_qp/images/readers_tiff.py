@@ -220,7 +220,7 @@ def _source(page: TiffPage, level: int, file: FileBytes, cache: SegmentCache) ->
     if not _has_raw_rows(page):
         return SegmentSource(page, level, file, cache)
     offset = np.asarray(page.dataoffsets, np.int64)
-    offset[np.asarray(page.databytecounts, np.int64) == 0] = 0
+    offset[(np.asarray(page.databytecounts) == 0) | (offset == 0)] = -1
     return RowSource(
         file,
         offset,

@@ -120,7 +120,7 @@ class RowSource:
     file : FileBytes
         The file.
     strip_offset : ndarray of int64, shape (strips,)
-        Where each strip of rows begins; 0 for a strip that was never written.
+        Where each strip of rows begins; -1 for a strip that was never written.
     rows_per_strip, width : int
         Rows of a strip and pixels of a row.
     samples : int
@@ -142,7 +142,7 @@ class RowSource:
         row = np.arange(region.y_px, region.bottom_px)
         strip = self.strip_offset[row // self.rows_per_strip]
         within = (row % self.rows_per_strip * self.width + region.x_px) * self.samples
-        written = strip > 0
+        written = strip >= 0
         if written.all():
             pixels = np.empty(shape, np.uint8)
             self.file.read_rows((strip + within).tolist(), pixels)

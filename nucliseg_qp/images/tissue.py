@@ -30,6 +30,9 @@ FIELD_UM2 = 1e6
 FIELD_PX = 2048
 """A picture smaller than either is a field somebody chose: it is tissue as a whole, if any is."""
 
+FIELD_UM = 2.0
+"""A field is looked at this closely, so that a single nucleus in its corner is seen."""
+
 _STRIP_PX = 256
 _REACH_PX = 4
 """Rows handled at once, and how many beyond them a pixel's verdict depends on."""
@@ -132,12 +135,14 @@ def find_tissue(slide: Slide, settings: TissueSettings) -> TissueMask:
     if slide.mpp is None:
         raise CalibrationError(f"{slide.path} has no pixel size", "Give it with --slide-mpp.")
     mpp = slide.mpp.mpp
-    downsample = _mask_downsample(slide.dimensions, settings.resolution_um / mpp)
+    field = _is_field(slide.dimensions, mpp)
+    resolution_um = min(settings.resolution_um, FIELD_UM) if field else settings.resolution_um
+    downsample = _mask_downsample(slide.dimensions, resolution_um / mpp)
     width, height = (math.ceil(side / downsample) for side in slide.dimensions)
     if not settings.find:
         return TissueMask(np.ones((height, width), np.bool_), downsample)
     tissue = _tissue_pixels(_read_view(slide, downsample))
-    if _is_field(slide.dimensions, mpp):
+    if field:
         return TissueMask(np.full(tissue.shape, tissue.any()), downsample)
     return TissueMask(_tidied(tissue, settings, downsample * mpp), downsample)
 
