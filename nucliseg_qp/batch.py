@@ -219,11 +219,10 @@ def _one_image(
     work(analysis, outcome)
     outcome.tissue_mm2 = analysis.tissue_mm2
     outcome.facts = analysis.facts()
-    failed = len(analysis.failed_tiles) + len(analysis.keypoints.failed)
-    if failed:
+    if analysis.damage:
         outcome.status, outcome.exit_code = "incomplete", 1
         outcome.problem = (
-            f"{slide.path}: {failed} tiles could not be read, so the image has no score. "
+            f"{slide.path}: {analysis.damage} could not be read, so the image has no score. "
             "Check the file and run it again."
         )
 

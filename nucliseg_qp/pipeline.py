@@ -139,6 +139,7 @@ class Analysis:
         self.bounds = self.scope.bounds(slide.bounds)
         self.failed_tiles: list[Tile] = []
         self.done_tiles = 0
+        self.overview_failed = False
 
     def nuclei(self) -> Iterator[Nuclei]:
         """Give the nuclei tile by tile; memory does not grow with the slide."""
@@ -146,6 +147,7 @@ class Analysis:
         for tile, image in read_ahead(self._read_crop, self.tiles):
             if isinstance(image, InputError):
                 self.failed_tiles.append(tile)
+                self.progress.advance()
                 continue
             masks = self.masks(tile, image)
             nuclei = self.engine.palette.classify(self._measure(masks))
@@ -157,7 +159,14 @@ class Analysis:
     def tissue(self) -> TissueMask | None:
         """Where there is tissue, or None when every pixel is looked at."""
         settings = self.engine.settings.tissue
-        return find_tissue(self.slide, settings) if settings.find else None
+        if not settings.find:
+            return None
+        try:
+            return find_tissue(self.slide, settings)
+        except InputError:
+            # A damaged overview must not cost what the other levels hold.
+            self.overview_failed = True
+            return None
 
     @cached_property
     def statistics(self) -> SlideStatistics:
@@ -210,7 +219,15 @@ class Analysis:
             "tiles_done": self.done_tiles,
             "tiles_failed": len(self.failed_tiles),
             "windows_failed": len(self.keypoints.failed),
+            "overview_failed": self.overview_failed,
         }
+
+    @property
+    def damage(self) -> str:
+        """What could not be read, as text; empty when all could."""
+        pieces = len(self.failed_tiles) + len(self.keypoints.failed)
+        seen = [f"{pieces} tile{'s' if pieces > 1 else ''}"] if pieces else []
+        return " and ".join([*seen, *(["the overview"] if self.overview_failed else [])])
 
     def plan_facts(self) -> dict[str, Any]:
         """Give what is known before the network runs, for a plan."""

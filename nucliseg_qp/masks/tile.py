@@ -55,7 +55,8 @@ class MaskGrid:
 
     def halo_px(self, settings: MaskSettings) -> int:
         """Give the rim of a tile in full-resolution pixels."""
-        return int(np.ceil(settings.halo_um / self.mpp)) * self.downsample
+        halo_um = max(settings.halo_um, 2 * settings.reach_um)
+        return int(np.ceil(halo_um / self.mpp)) * self.downsample
 
     def view(self, tile: Tile, settings: MaskSettings) -> Region:
         """Give the core with all its nuclei can reach, in full-resolution pixels."""
