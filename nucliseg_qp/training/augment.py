@@ -50,12 +50,12 @@ class Augmentation:
         Largest standard deviation of the noise, of full scale.
     """
 
-    zoom: tuple[float, float] = (0.78, 1.35)
+    zoom: tuple[float, float] = (0.75, 1.6)
     stretch: float = 0.12
     shear: float = 0.1
     fade_share: float = 0.3
-    fade: tuple[float, float] = (0.35, 0.8)
-    haematoxylin: tuple[float, float] = (0.6, 1.5)
+    fade: tuple[float, float] = (0.5, 0.85)
+    haematoxylin: tuple[float, float] = (0.7, 1.5)
     dab: tuple[float, float] = (0.6, 1.5)
     colour: float = 0.05
     uneven_share: float = 0.3
@@ -168,7 +168,7 @@ def _stain_matrices(count: int, how: Augmentation, rng: torch.Generator) -> Tens
 def _uneven(shape: tuple[int, int, int], how: Augmentation, rng: torch.Generator) -> Tensor:
     count, height, width = shape
     chosen = (_uniform((count, 1, 1, 1), 0.0, 1.0, rng) < how.uneven_share).float()
-    coarse = 1.0 + chosen * _uniform((count, 1, 5, 5), -0.45, 0.25, rng)
+    coarse = 1.0 + chosen * _uniform((count, 1, 5, 5), -0.3, 0.25, rng)
     return functional.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)
 
 

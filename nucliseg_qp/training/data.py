@@ -14,11 +14,12 @@ import numpy as np
 from nucliseg_qp.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["LabelledImage", "centroids", "fold_of", "read_folder", "resized"]
+__all__ = ["LabelledImage", "centroids", "fold_names", "read_folder", "resized"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,6 @@ def resized(item: LabelledImage, factor: float) -> LabelledImage:
     return LabelledImage(item.name, image, item.points * scale, mpp=mpp, trusted=trusted)
 
 
-def fold_of(index: int, folds: int = 3) -> int:
-    """Assign the image of this index, in alphabetical order, to a cross-validation fold."""
-    return index % folds
+def fold_names(names: Iterable[str], fold: int, folds: int = 3) -> tuple[str, ...]:
+    """Name the images of a cross-validation fold: every third in alphabetical order."""
+    return tuple(sorted(names)[fold::folds])

@@ -19,7 +19,7 @@ from nucliseg_qp.training.canvases import (
     SyntheticSource,
     TileSource,
 )
-from nucliseg_qp.training.data import LabelledImage, fold_of, read_folder
+from nucliseg_qp.training.data import LabelledImage, read_folder
 from nucliseg_qp.training.validate import Validation, choose_threshold, validation_set
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class FitSettings:
         Folders as `data.read_folder` reads them; None leaves the source out.
     shares : dict of str to float
         Share of the crops by source: endonuke, tissue, recoloured, fluorescence, synthetic.
-    fold : int or None
-        EndoNuke images of this fold of 3, and every sixth of the others, are held out for
-        choosing the threshold; None trains on all EndoNuke images.
+    held_out : tuple of str
+        Names of EndoNuke images that are not trained on but used for choosing the threshold, as
+        every sixth of the other images is; see `data.fold_names` for cross-validation.
     mpp : float
         um per pixel to work at.
     width : int
@@ -95,14 +95,14 @@ class FitSettings:
     tissue: Path | None = None
     fluorescence: Path | None = None
     shares: dict[str, float] | None = None
-    fold: int | None = 0
-    mpp: float = 0.6
-    width: int = 24
+    held_out: tuple[str, ...] = ()
+    mpp: float = 0.55
+    width: int = 32
     steps: int = 100_000
     seconds: float = 1800.0
     batch_size: int = 16
-    crop_px: int = 256
-    canvas_px: int = 352
+    crop_px: int = 224
+    canvas_px: int = 416
     bank_size: int = 400
     sigma_px: float = 2.6
     nms_radius_px: float = 4.0
@@ -117,9 +117,9 @@ class FitSettings:
 
 
 _SHARES = {
-    "endonuke": 0.34,
-    "tissue": 0.1,
-    "recoloured": 0.18,
+    "endonuke": 0.36,
+    "tissue": 0.06,
+    "recoloured": 0.2,
     "fluorescence": 0.12,
     "synthetic": 0.26,
 }
@@ -162,7 +162,7 @@ def _split(
     endonuke = read_folder(settings.endonuke) if settings.endonuke else []
     tissue = read_folder(settings.tissue) if settings.tissue else []
     fluorescence = read_folder(settings.fluorescence) if settings.fluorescence else []
-    is_held = [fold_of(i) == settings.fold for i in range(len(endonuke))]
+    is_held = [item.name in settings.held_out for item in endonuke]
     train = {
         "endonuke": [item for item, held in zip(endonuke, is_held, strict=True) if not held],
         "tissue": [item for i, item in enumerate(tissue) if i % 6],
@@ -261,7 +261,6 @@ def _describe(settings: FitSettings, net: KeypointUNet, used: list[str]) -> Mode
     return ModelInfo(
         name=settings.name,
         mpp=settings.mpp,
-        input_px=settings.crop_px,
         halo_px=net.halo_px,
         mean=_MEAN,
         std=_STD,
