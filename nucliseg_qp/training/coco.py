@@ -83,6 +83,8 @@ class CocoTile:
         Class of each point.
     dataset, group, source : str
         See `TileRecord`.
+    side_px : int
+        Side of the whole tile; the item may show less, where the image ended.
     """
 
     item: LabelledImage
@@ -90,6 +92,7 @@ class CocoTile:
     dataset: str
     group: str
     source: str
+    side_px: int
 
 
 def coco_file(folder: Path, split: str) -> Path:
@@ -228,7 +231,14 @@ def _tile(
         trusted=_trusted(image.get("areas"), (width, height)),
     )
     classes = tuple(None if mark[2] == NO_CLASS else mark[2] for mark in marks)
-    return CocoTile(item, classes, str(image["dataset"]), str(image["group"]), str(image["source"]))
+    return CocoTile(
+        item,
+        classes,
+        dataset=str(image["dataset"]),
+        group=str(image["group"]),
+        source=str(image["source"]),
+        side_px=int(image["width"]),
+    )
 
 
 def _pixels(path: Path, size_px: tuple[int, int]) -> NDArray[np.uint8]:

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["PointScore", "average_precision", "match_points", "score_points", "sweep_thresholds"]
+__all__ = [
+    "PointScore",
+    "average_precision",
+    "greedy_matches",
+    "match_points",
+    "precision_recall",
+    "score_points",
+    "sweep_thresholds",
+]
 
 
 @dataclass(frozen=True)
@@ -171,31 +179,61 @@ def average_precision(
     radius_px : float
         The best-scored point takes the nearest free truth within this distance.
     """
-    hits = [_greedy_hits(t, f, radius_px) for t, f in zip(truths, founds, strict=True)]
+    hits = [greedy_matches(t, f, radius_px) >= 0 for t, f in zip(truths, founds, strict=True)]
     scores = np.concatenate([found[:, 2] for found in founds]) if founds else np.zeros(0)
     total = sum(len(truth) for truth in truths)
     if not total or not len(scores):
         return 0.0
-    hit = np.concatenate(hits)[np.argsort(-scores, kind="stable")]
-    gained = np.cumsum(hit)
+    recall, precision = precision_recall(np.concatenate(hits), scores, total)
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+
+
+def precision_recall(hit: NDArray[np.bool_], score: Floats, total: int) -> tuple[Floats, Floats]:
+    """Give the precision-recall curve of found points.
+
+    Parameters
+    ----------
+    hit, score : NDArray
+        (m,) whether each found point is true, and its score.
+    total : int
+        Number of true points.
+
+    Returns
+    -------
+    tuple of NDArray[np.float64]
+        (m,) recall, rising, and the best precision at this or a higher recall (VOC's envelope).
+    """
+    gained = np.cumsum(hit[np.argsort(-score, kind="stable")])
     precision = gained / np.arange(1, len(hit) + 1)
-    # The envelope: at each recall the best precision at this or a higher recall.
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(precision[hit].sum() / total)
+    return gained / max(1, total), np.maximum.accumulate(precision[::-1])[::-1]
 
 
-def _greedy_hits(truth: Floats, found: Floats, radius_px: float) -> NDArray[np.bool_]:
+def greedy_matches(truth: Floats, found: Floats, radius_px: float) -> NDArray[np.int64]:
+    """Match as average precision does: the best-scored point takes the nearest free truth.
+
+    Parameters
+    ----------
+    truth, found : NDArray[np.float64]
+        (n, 2 or more) and (m, 3): x, y, score.
+    radius_px : float
+        Largest distance of a pair.
+
+    Returns
+    -------
+    NDArray[np.int64]
+        (m,) row of the truth each found point took, -1 for none.
+    """
     from scipy.spatial import cKDTree
 
-    hits = np.zeros(len(found), bool)
+    taken = np.full(len(found), -1, np.int64)
     if not len(truth) or not len(found):
-        return hits
+        return taken
     near = cKDTree(truth[:, :2]).query_ball_point(found[:, :2], radius_px)
     free = np.ones(len(truth), bool)
     for index in np.argsort(-found[:, 2], kind="stable"):
         options = [i for i in near[index] if free[i]]
         if options:
             gaps = np.linalg.norm(truth[options, :2] - found[index, :2], axis=1)
-            free[options[int(np.argmin(gaps))]] = False
-            hits[index] = True
-    return hits
+            taken[index] = options[int(np.argmin(gaps))]
+            free[taken[index]] = False
+    return taken

@@ -1,0 +1,200 @@
+"""The figures of `evaluate` are what a hand count gives, and its files are complete."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from nucliseg_qp.cli import run
+from nucliseg_qp.errors import InputError
+from nucliseg_qp.keypoints.model import load_model
+from nucliseg_qp.training.coco import CocoTile, TileRecord, read_coco, write_coco
+from nucliseg_qp.training.data import LabelledImage
+from nucliseg_qp.training.evaluate import evaluate, read_tiles
+from nucliseg_qp.training.judge import Judged, Matching, class_figures, curve, figures, judge
+from nucliseg_qp.training.looks import QUPATH_DAB, QUPATH_HAEMATOXYLIN, plain_look
+from nucliseg_qp.training.metrics import greedy_matches, precision_recall
+from nucliseg_qp.training.staining import staining_at, staining_of
+from nucliseg_qp.training.synthetic import draw_field
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def array(*rows: tuple[float, ...]):
+    return np.array(rows, np.float64).reshape(len(rows), -1)
+
+
+def judged(truth, found, mpp=0.5, side=256, staining=None, seen=None) -> Judged:
+    item = LabelledImage("t.png", np.full((side, side, 3), 255, np.uint8), truth, mpp=mpp)
+    tile = CocoTile(item, (None,) * len(truth), "set", "slide", "a.png", side)
+    staining = np.zeros(len(truth), np.int64) if staining is None else np.array(staining)
+    seen = np.zeros(len(found), np.int64) if seen is None else np.array(seen)
+    return Judged(tile, truth, found, staining, seen)
+
+
+def write_data(folder: Path, count: int = 3, mpp: float = 0.5, side: int = 256) -> Path:
+    """Write converted data with synthetic fields, one slide each, all in the test split."""
+    (folder / "images").mkdir(parents=True)
+    records = []
+    for number in range(count):
+        field = draw_field(number, (side, side), mpp, plain_look())
+        inside = ((field.points > 0) & (field.points < side)).all(axis=1)
+        names = ("Negative", "1+", "2+", "3+")
+        classes = tuple(names[i] for i in field.classes[inside])
+        name = f"{number}.png"
+        cv2.imwrite(str(folder / "images" / name), field.image[..., ::-1])
+        valid = (side, side)
+        points = field.points[inside]
+        facts = (name, side, valid, mpp, folder.name, f"s{number}", name, (0, 0))
+        records.append(TileRecord(*facts, points, classes))
+    for split in ("train", "validation"):
+        write_coco(folder, split, [], "x")
+    write_coco(folder, "test", records, "x")
+    return folder
+
+
+# ---------------------------------------------------------------- figures by hand
+
+
+def test_average_precision_has_its_radius_in_pixels_of_256_and_in_um():
+    # 3 px off on a tile of 128 px: 6 px of 256, and 3 um at 1 um/px.
+    one = judged(array((50, 50)), array((53, 50, 0.9)), mpp=1.0, side=128)
+    found = figures([one], 0.5, Matching())
+    assert (found["ap_4px"], found["ap_8px"]) == (0.0, 1.0)
+    assert (found["ap_2um"], found["ap_4um"]) == (0.0, 1.0)
+    assert found["error_um"] == pytest.approx(3.0)
+
+
+def test_f1_is_one_to_one_and_the_sweep_finds_a_better_threshold():
+    truth, found = array((10, 10), (60, 60)), array((10, 11, 0.9), (60, 61, 0.3), (11, 10, 0.2))
+    result = figures([judged(truth, found)], 0.5, Matching())
+    assert result["f1"] == pytest.approx(2 / 3)
+    assert result["best_f1"] == 1.0
+    assert 0.2 < result["best_threshold"] <= 0.3
+    assert result["ap_4um"] == pytest.approx(1.0)
+
+
+def test_tiles_of_different_resolution_are_matched_in_um():
+    coarse = judged(array((50, 50)), array((52, 50, 0.9)), mpp=1.0)
+    fine = judged(array((50, 50)), array((58, 50, 0.9)), mpp=0.25)
+    assert figures([coarse, fine], 0.5, Matching(2.0))["recall"] == 1.0
+    assert figures([coarse, fine], 0.5, Matching(1.9))["recall"] == 0.0
+
+
+def test_a_border_strip_is_left_out_of_f1_on_demand():
+    one = judged(array((2, 50), (50, 50)), array((50, 50, 0.9)))
+    assert figures([one], 0.5, Matching())["recall"] == 0.5
+    assert figures([one], 0.5, Matching(border_um=3.0))["recall"] == 1.0
+
+
+def test_each_staining_class_has_its_own_figures():
+    # One Positive found, one missed; one Negative found; one false point on brown pixels.
+    truth = array((10, 10), (60, 60), (100, 100))
+    found = array((10, 10, 0.9), (100, 100, 0.8), (200, 200, 0.7))
+    one = judged(truth, found, staining=[1, 1, 0], seen=[0, 1, 1])
+    result = class_figures([one], 0.5, Matching())
+    assert result["Negative"]["f1"] == result["Negative"]["ap_4um"] == 1.0
+    assert (result["Positive"]["recall"], result["Positive"]["precision"]) == (0.5, 0.5)
+    assert result["Positive"]["nuclei"] == 2
+
+
+def test_nothing_true_and_nothing_found_do_not_break_the_figures():
+    none = judged(np.zeros((0, 2)), np.zeros((0, 3)))
+    assert figures([none], 0.5, Matching())["f1"] == 1.0
+    assert figures([none], 0.5, Matching())["ap_4um"] == 0.0
+    assert class_figures([none], 0.5, Matching())["Positive"]["nuclei"] == 0
+    assert [len(part) for part in curve([none], "ap_4um")] == [0, 0]
+
+
+def test_greedy_matching_gives_the_nearest_free_truth_to_the_best_score():
+    truth, found = array((10, 10), (13, 10)), array((12, 10, 0.5), (12.5, 10, 0.9), (90, 9, 0.8))
+    assert greedy_matches(truth, found, 5.0).tolist() == [0, 1, -1]
+    recall, precision = precision_recall(np.array([True, False, True]), np.array([3, 2, 1.0]), 4)
+    assert recall.tolist() == [0.25, 0.25, 0.5]
+    np.testing.assert_allclose(precision, [1.0, 2 / 3, 2 / 3])
+
+
+# ---------------------------------------------------------------- staining
+
+
+def test_staining_is_told_by_dab_in_a_disc_and_by_the_class_first():
+    image = np.full((64, 64, 3), 255, np.uint8)
+    for x, vector, amount in ((16, QUPATH_HAEMATOXYLIN, 0.6), (48, QUPATH_DAB, 0.5)):
+        stain = np.array(vector) / np.linalg.norm(vector)
+        image[24:40, x - 8 : x + 8] = np.round(255 * 10 ** (-amount * stain))
+    seen = staining_at(image, array((16.0, 32.0), (48.0, 32.0)), 0.5)
+    assert seen.tolist() == [0, 1]
+    classes = ["2+", None, "Tumor: Negative", "stroma"]
+    assert staining_of(classes, np.array([0, 1, 1, 0])).tolist() == [1, 1, 0, 0]
+
+
+# ---------------------------------------------------------------- running a model
+
+
+def test_points_lie_where_the_nuclei_are_whatever_the_tiles_resolution(tmp_path: Path):
+    model = load_model()
+    from nucliseg_qp.keypoints.runtime import pick_device
+
+    device = pick_device("cpu")
+    for mpp in (0.4, 0.6):
+        tiles = read_coco(write_data(tmp_path / f"{mpp}", 2, mpp), "test")
+        result = figures(judge(model, tiles, device), 0.38, Matching())
+        assert result["f1"] > 0.8
+        assert result["error_um"] < 1.2
+
+
+def test_untrusted_parts_neither_count_nor_harm(tmp_path: Path):
+    from dataclasses import replace
+
+    from nucliseg_qp.keypoints.runtime import pick_device
+
+    (tile,) = read_coco(write_data(tmp_path / "d", 1), "test")
+    trusted = np.zeros(tile.item.image.shape[:2], bool)
+    trusted[:, :128] = True
+    half = replace(tile, item=replace(tile.item, trusted=trusted))
+    (one,) = judge(load_model(), [half], pick_device("cpu"))
+    assert len(one.found)
+    assert max(one.found[:, 0].max(), one.truth[:, 0].max()) < 128
+    assert len(one.truth) == int((tile.item.points[:, 0] < 128).sum())
+
+
+def test_the_verb_writes_figures_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    data, other = write_data(tmp_path / "one", 2), write_data(tmp_path / "two", 1, 0.6)
+    out = tmp_path / "out"
+    assert run(["evaluate", "default", str(data), str(other), "-o", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("one", "two", "all", "Positive", "AP 4 px"))
+    content = json.loads((out / "evaluation.json").read_text())
+    assert set(content["sets"]) == {"one", "two", "all"}
+    total = content["sets"]["all"]
+    assert total["nuclei"] == content["sets"]["one"]["nuclei"] + content["sets"]["two"]["nuclei"]
+    assert 0.5 < total["ap_4um"] <= 1.0
+    assert content["model"]["sha256"] == load_model().info.sha256
+    with (out / "evaluation.csv").open() as file:
+        assert next(row["data"] for row in csv.DictReader(file)) == "one"
+    for name in ("precision_recall", "thresholds", "heatmaps", "worst_tiles"):
+        image = cv2.imread(str(out / f"{name}.png"))
+        assert image is not None
+        assert len(np.unique(image)) > 50, name
+
+
+def test_data_that_is_not_converted_or_empty_is_named(tmp_path: Path):
+    with pytest.raises(InputError, match="data convert"):
+        read_tiles([tmp_path], "test")
+    data = write_data(tmp_path / "d", 1)
+    with pytest.raises(InputError, match="no validation tiles"):
+        read_tiles([data], "validation")
+    assert len(read_tiles([data], "all")) == 1
+
+
+def test_another_threshold_is_recorded(tmp_path: Path):
+    tiles = read_tiles([write_data(tmp_path / "d", 1)], "test")
+    result = evaluate(load_model(), tiles, "test", Matching(), threshold=0.9, device="cpu")
+    assert result.threshold == 0.9
+    assert result.sets["d"]["recall"] < 0.2
