@@ -6,6 +6,9 @@ from pathlib import Path
 
 __all__ = ["demo"]
 
+IMAGES = 2
+"""Each is analysed twice: for files, and for a project."""
+
 
 def demo(folder: Path = Path("nucliseg-qp-demo"), /) -> int:
     """Find nuclei in a real and a synthetic image and make a QuPath project of them.
@@ -23,7 +26,7 @@ def demo(folder: Path = Path("nucliseg-qp-demo"), /) -> int:
     from nucliseg_qp.cli.jobs import worst_code
     from nucliseg_qp.demo import run_demo
 
-    with show.BatchView(2) as view:
+    with show.BatchView(2 * IMAGES) as view:
         made = run_demo(folder, view)
     show.result(show.demo_table(made.lines))
     for picture in made.pictures:
