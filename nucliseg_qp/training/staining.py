@@ -57,11 +57,12 @@ def staining_at(
     mean = cv2.filter2D(dab, -1, disc / disc.sum(), borderType=cv2.BORDER_REFLECT)
     column = np.clip(points[:, 0].astype(int), 0, image.shape[1] - 1)
     row = np.clip(points[:, 1].astype(int), 0, image.shape[0] - 1)
-    return (np.asarray(mean)[row, column] >= _POSITIVE_OD).astype(np.int64)
+    return np.asarray(np.asarray(mean)[row, column] >= _POSITIVE_OD, np.int64)
 
 
 def staining_of(classes: Sequence[str | None], fallback: NDArray[np.int64]) -> NDArray[np.int64]:
     """Take the staining a class names (Negative, Positive, 1+, 2+, 3+), else the fallback, (k,)."""
     last = [(name or "").split(": ")[-1] for name in classes]
     given = np.array([_NAMED.get(name, -1) for name in last], np.int64).reshape(-1)
-    return np.asarray(np.where(given >= 0, given, fallback), np.int64)
+    chosen: NDArray[np.int64] = np.where(given >= 0, given, fallback)
+    return chosen
