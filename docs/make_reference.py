@@ -114,9 +114,9 @@ def row(argument: Argument) -> tuple[str, ...]:
     default = argument.field_info.default
     if argument.required:
         help_text += " Required."
-    elif default not in (None, False, inspect.Parameter.empty):
+    elif not any(default is one for one in (None, False, inspect.Parameter.empty)):
         help_text += f" Default: {shown(default)}."
-    names = ", ".join(f"`{name}`" for name in argument.names)
+    names = ", ".join(f"`{name}`" for name in argument.names if name not in argument.negatives)
     is_switch = argument.hint is bool and default is False
     return names, "" if is_switch else kind(argument.hint), help_text
 
