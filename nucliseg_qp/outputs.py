@@ -14,7 +14,7 @@ from nucliseg_qp.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["OutputFolder", "image_stem", "make_folder", "whole_file"]
+__all__ = ["OutputFolder", "image_stem", "make_folder", "result_manifest", "whole_file"]
 
 _SUFFIXES = (".ome.tiff", ".ome.tif", ".geojson.gz", ".tar.gz")
 
@@ -65,6 +65,11 @@ class OutputFolder:
     def run(self) -> Path:
         """Everything needed to repeat the run."""
         return self.root / "run.json"
+
+
+def result_manifest(folder: Path) -> Path:
+    """Name the file that tells a script inside QuPath what the other files of a result hold."""
+    return folder / "result.json"
 
 
 def make_folder(path: Path) -> Path:

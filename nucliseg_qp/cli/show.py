@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.demo import DemoLine
     from nucliseg_qp.doctor import Check
     from nucliseg_qp.pipeline import Engine
+    from nucliseg_qp.qupath.scripts import Script
 
 __all__ = [
     "BatchView",
@@ -44,6 +45,7 @@ __all__ = [
     "plain",
     "project_line",
     "result",
+    "script_table",
     "usage_line",
     "warn",
 ]
@@ -171,6 +173,16 @@ def check_table(checks: Sequence[Check]) -> Table:
     for check in checks:
         status = f"[{colours[check.status]}]{check.status}[/]"
         grid.add_row(check.name, status, _safe(check.seen), _safe(check.fix))
+    return grid
+
+
+def script_table(scripts: Sequence[Script]) -> Table:
+    """Give the table of the scripts for QuPath."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("script", no_wrap=True)
+    grid.add_column("what it does", overflow="fold")
+    for script in scripts:
+        grid.add_row(escape(script.name.removesuffix(".groovy")), escape(script.description))
     return grid
 
 

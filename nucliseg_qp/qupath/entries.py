@@ -14,7 +14,7 @@ from nucliseg_qp.errors import QuPathError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MEND", "Entry", "image_uri", "read_entry"]
+__all__ = ["MEND", "Entry", "image_uri", "local_path", "read_entry"]
 
 MEND = "Restore it from project.qpproj.backup, or choose a new folder with --project."
 """What to do about a broken project file."""
@@ -44,7 +44,7 @@ class Entry:
     @property
     def path(self) -> Path | None:
         """The image file; None when the entry is only made from one."""
-        return _path_of(self.uri) if self.uri else None
+        return local_path(self.uri) if self.uri else None
 
     def shows(self, image: Path) -> bool:
         """Tell whether the entry is this very file."""
@@ -62,8 +62,11 @@ def image_uri(image: Path) -> str:
     return uri if uri.startswith("file:///") else uri.replace("file://", "file:////", 1)
 
 
-def _path_of(uri: str) -> Path | None:
+def local_path(uri: str) -> Path | None:
+    """Give the file a URI of QuPath means, None when it is not a file on this computer."""
     parts = urlsplit(uri)
+    if parts.scheme != "file":
+        return None
     host = "" if parts.netloc in ("", "localhost") else f"//{parts.netloc}"
     text = url2pathname(host + parts.path)
     return None if "\0" in text else Path(text)
@@ -123,7 +126,7 @@ def _uris(builder: object) -> Iterator[object]:
 
 def _check_local(path: Path, uri: object) -> None:
     try:
-        local = isinstance(uri, str) and urlsplit(uri).scheme == "file" and _path_of(uri)
+        local = isinstance(uri, str) and urlsplit(uri).scheme == "file" and local_path(uri)
     except ValueError:
         local = None
     if not local:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.qupath.results import ImageResult
 
-__all__ = ["HOW_TO_FINISH", "merge_classes", "write_files", "write_manifest"]
+__all__ = ["HOW_TO_FINISH", "merge_classes", "write_files", "write_manifest", "write_script"]
 
 RGB = tuple[int, int, int]
 
@@ -91,7 +91,7 @@ def write_files(
     make_folder(root)
     written = [_write_image(project, image, classes, shard or SHARD) for image in images]
     merge_classes(folder, classes)
-    _write_script(folder.script(IMPORT_NUCLEI), groovy_source(IMPORT_NUCLEI))
+    write_script(folder.script(IMPORT_NUCLEI), groovy_source(IMPORT_NUCLEI))
     _write_readme(folder.readme)
     project.save()
     return written
@@ -192,7 +192,14 @@ def _packed(rgb: RGB) -> int:
     return (red << 16 | green << 8 | blue) - (1 << 24)
 
 
-def _write_script(path: Path, source: str) -> None:
+def write_script(path: Path, source: str) -> None:
+    """Write a script into a project; one that somebody changed stays as ``.backup``.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be written.
+    """
     try:
         before = path.read_bytes() if path.exists() else None
     except OSError as error:

@@ -57,6 +57,15 @@ class ProjectFolder:
         """Give what the import script must know about one image."""
         return self.root / "nucliseg" / f"{entry_id}.json"
 
+    def palette(self, name: str) -> Path:
+        """Give a palette for the script that reclassifies."""
+        return self.root / "nucliseg" / "palettes" / f"{name}.json"
+
+    @property
+    def engine(self) -> Path:
+        """Where scripts find the engine."""
+        return self.root / "nucliseg" / "engine.json"
+
     def check_inside(self) -> None:
         """Refuse a project whose folders lead elsewhere.
 
@@ -66,7 +75,8 @@ class ProjectFolder:
             When writing into the project would write outside of it.
         """
         root = self.root.resolve()
-        ours = (self.project, self.classes, self.script("x").parent, self.manifest(0).parent)
+        folders = (self.script("x").parent, self.manifest(0).parent, self.palette("x").parent)
+        ours = (self.project, self.classes, *folders)
         for path in (*ours, *self._data_folders()):
             if not path.resolve().is_relative_to(root):
                 raise QuPathError(

@@ -1,0 +1,107 @@
+/*
+ * NucliSeg QP: detect nuclei
+ *
+ * Finds, outlines and classifies the nuclei of the open image, in the selected annotations, in all of
+ * them, or in the whole image. A dialog asks for what matters and the project remembers it.
+ *
+ * With "Run for project" and on the command line there is no dialog: the remembered settings apply, and
+ * arguments win over them, such as
+ *   QuPath script -s -p project.qpproj -a scope=image -a palette=hsv -a device=cpu detect_nuclei.groovy
+ * Arguments: scope= (selected, all, image, or auto: all annotations, or the image when it has none),
+ * model=, palette=, threshold=, device=, pixel-size= (um), config= (a TOML file), and any setting of the
+ * engine, such as masks.reach_um=9.
+ *
+ * Nuclei of an earlier run in the same area are replaced, those that you changed stay. Run > Kill running
+ * script, or Cancel, ends the engine and changes nothing.
+ *
+ * Works in QuPath 0.5.1, 0.6 and 0.7, with and without the graphical interface.
+ */
+
+import java.nio.file.Path
+
+import qupath.lib.images.ImageData
+import qupath.lib.plugins.parameters.ParameterList
+import qupath.lib.projects.ProjectImageEntry
+
+import static qupath.lib.scripting.QP.getCurrentImageData
+import static qupath.lib.scripting.QP.getProject
+import static qupath.lib.scripting.QP.getProjectEntry
+
+// include: lib/detect.groovy
+// include: lib/window.groovy
+
+ImageData imageData = getCurrentImageData()
+ProjectImageEntry entry = getProjectEntry()
+List<String> given = ((binding.getVariables().get('args') ?: []) as List).collect { String.valueOf(it) }
+boolean interactive = NucliSegWindow.isInteractive(imageData) && given.isEmpty()
+NucliSegWindow window = null
+try {
+    NucliSegImage.checkOpen(imageData, entry)
+    NucliSegOptions options = NucliSegOptions.remembered(NucliSegFiles.folder(entry))
+    options.take(given)
+    if (interactive && !NucliSegDialog.ask(options, imageData, NucliSegFiles.folder(entry)))
+        return
+    NucliSegDetection detection = new NucliSegDetection(getProject(), entry, imageData, options)
+    window = NucliSegWindow.progress('NucliSeg QP: ' + entry.getImageName())
+    long told = 0
+    detection.cancelled = { -> window != null && window.isCancelled() }
+    detection.progress = { double share, String text ->
+        if (window != null)
+            window.show(share, text)
+        else if (share < 0 || share >= 1 || System.currentTimeMillis() - told > 5000) {
+            told = System.currentTimeMillis()
+            println "NucliSeg QP: ${entry.getImageName()}: ${text}"
+        }
+        return null
+    }
+    String done = detection.run()
+    println "NucliSeg QP: ${entry.getImageName()}: ${done}"
+} catch (NucliSegCancelled cancelled) {
+    println cancelled.message
+    if (!interactive)
+        throw cancelled
+} catch (NucliSegProblem problem) {
+    if (interactive)
+        NucliSegWindow.showError(problem.message)
+    throw problem
+} finally {
+    if (window != null)
+        window.close()
+}
+
+
+/** The settings that matter, asked in a dialog. */
+class NucliSegDialog {
+
+    private static final Map<String, String> SCOPES = [selected: 'Selected annotations', all: 'All annotations', image: 'Whole image']
+
+    static boolean ask(NucliSegOptions options, ImageData imageData, Path folder) {
+        boolean selected = imageData.getHierarchy().getSelectionModel().getSelectedObjects().any { it.isAnnotation() }
+        String scope = selected ? 'selected' : options.text('scope') == 'image' ? 'image' :
+            imageData.getHierarchy().getAnnotationObjects().isEmpty() ? 'image' : 'all'
+        List<String> palettes = NucliSegPalettes.names(folder)
+        ParameterList list = new ParameterList()
+            .addTitleParameter('Find, outline and classify nuclei')
+            .addChoiceParameter('scope', 'Where', SCOPES.get(scope), SCOPES.values() as List, 'Nuclei go under their annotation, which is locked')
+            .addChoiceParameter('palette', 'Classes', options.text('palette'), (palettes + [options.text('palette')]).unique(), 'How a nucleus gets its class')
+            .addStringParameter('threshold', 'Lowest score (empty: the model\'s own)', options.text('threshold'), 'Between 0 and 1; higher finds fewer nuclei')
+            .addStringParameter('model', 'Model (empty: the default)', options.text('model'), 'Name of a shipped model or path of a .safetensors file')
+            .addChoiceParameter('device', 'Device', options.text('device'), (['auto', 'cpu', 'cuda', 'mps'] + [options.text('device')]).unique(), 'auto takes a GPU where there is one')
+        if (!imageData.getServer().getPixelCalibration().hasPixelSizeMicrons())
+            list.addStringParameter('pixel-size', 'Pixel size in \u00b5m', '', 'The image does not tell; 0.25 is usual at 40x, 0.5 at 20x')
+        if (!NucliSegWindow.ask('NucliSeg QP', list))
+            return false
+        SCOPES.each { String key, String label ->
+            if (label == list.getChoiceParameterValue('scope'))
+                options.values.put('scope', key)
+        }
+        ['palette', 'device'].each { String it -> options.values.put(it, String.valueOf(list.getChoiceParameterValue(it))) }
+        ['threshold', 'model', 'pixel-size'].each { String it ->
+            if (list.containsKey(it))
+                options.values.put(it, String.valueOf(list.getStringParameterValue(it) ?: '').trim())
+        }
+        options.check()
+        options.remember(folder)
+        return true
+    }
+}
