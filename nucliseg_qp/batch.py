@@ -15,17 +15,18 @@ from nucliseg_qp.outputs import image_stem
 from nucliseg_qp.pipeline import Analysis, Progress, Silent
 from nucliseg_qp.quantify.scores import score_counts
 from nucliseg_qp.quantify.table import summary_row
+from nucliseg_qp.workers import open_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from nucliseg_qp.images.scope import Scope
-    from nucliseg_qp.images.slide import Slide
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.pipeline import Engine
     from nucliseg_qp.quantify.scores import Scores
     from nucliseg_qp.quantify.table import SummaryRow
+    from nucliseg_qp.work import Workers
 
 __all__ = [
     "ImageOutcome",
@@ -187,34 +188,41 @@ def each_image(
     OutputError
         When nothing can be written any more: the other images would fail as well.
     """
-    outcomes = []
-    for path in paths:
-        outcome = ImageOutcome(path)
-        started = time.monotonic()
-        watcher.image(path)
-        try:
-            with open_slide(path, job.slide_mpp) as slide:
-                _one_image(slide, job, work, watcher, outcome)
-        except OutputError:
-            raise
-        except NucliSegError as error:
-            outcome.status, outcome.problem = "failed", str(error)
-            outcome.exit_code = error.exit_code
-            outcome.counts.clear()
-        outcome.seconds = time.monotonic() - started
-        watcher.finished(outcome)
-        outcomes.append(outcome)
-    return outcomes
+    with open_workers(job.engine) as workers:
+        return [_one_image(path, job, work, watcher, workers) for path in paths]
 
 
 def _one_image(
-    slide: Slide,
+    path: Path,
     job: Job,
     work: Callable[[Analysis, ImageOutcome], None],
-    progress: Progress,
+    watcher: Watcher,
+    workers: Workers,
+) -> ImageOutcome:
+    outcome = ImageOutcome(path)
+    started = time.monotonic()
+    watcher.image(path)
+    try:
+        with open_slide(path, job.slide_mpp) as slide:
+            analysis = Analysis(slide, job.engine, job.scope, watcher, workers)
+            _consume(analysis, job, work, outcome)
+    except OutputError:
+        raise
+    except NucliSegError as error:
+        outcome.status, outcome.problem = "failed", str(error)
+        outcome.exit_code = error.exit_code
+        outcome.counts.clear()
+    outcome.seconds = time.monotonic() - started
+    watcher.finished(outcome)
+    return outcome
+
+
+def _consume(
+    analysis: Analysis,
+    job: Job,
+    work: Callable[[Analysis, ImageOutcome], None],
     outcome: ImageOutcome,
 ) -> None:
-    analysis = Analysis(slide, job.engine, job.scope, progress)
     outcome.counts.update(dict.fromkeys(job.engine.palette.names, 0))
     work(analysis, outcome)
     outcome.tissue_mm2 = analysis.tissue_mm2
@@ -222,8 +230,8 @@ def _one_image(
     if analysis.damage:
         outcome.status, outcome.exit_code = "incomplete", 1
         outcome.problem = (
-            f"{slide.path}: {analysis.damage} could not be read, so the image has no score. "
-            "Check the file and run it again."
+            f"{analysis.slide.path}: {analysis.damage} could not be read, "
+            "so the image has no score. Check the file and run it again."
         )
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "StainSettings",
     "TileSettings",
     "TissueSettings",
+    "WorkSettings",
     "load_settings",
     "settings_toml",
 ]
@@ -153,6 +154,15 @@ class OutputSettings(_Frozen):
     """Nuclei in one GeoJSON file; none writes one file however many there are."""
 
 
+class WorkSettings(_Frozen):
+    """Who does the work."""
+
+    workers: Annotated[Annotated[int, Field(ge=1, le=256)] | None, _flag("--workers", "-j")] = None
+    """Processes on this machine; none takes one per core or GPU where a slide is worth it."""
+    scheduler: Annotated[str | None, _flag("--scheduler")] = None
+    """Address of a Dask scheduler, such as tcp://host:8786; its workers do the work."""
+
+
 @Parameter(name="*")
 class Settings(_Frozen):
     """All settings of a run."""
@@ -168,6 +178,7 @@ class Settings(_Frozen):
     tissue: Annotated[TissueSettings, _group("Tissue: where to look", 5)] = TissueSettings()
     tiles: Annotated[TileSettings, _group("Tiles: how the slide is cut", 6)] = TileSettings()
     output: Annotated[OutputSettings, _group("Output: what is written", 7)] = OutputSettings()
+    work: Annotated[WorkSettings, _group("Work: who does it", 8)] = WorkSettings()
 
 
 def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:

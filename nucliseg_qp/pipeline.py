@@ -6,22 +6,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nucliseg_qp.engine import Engine
 from nucliseg_qp.errors import InputError
-from nucliseg_qp.images.ahead import read_ahead
 from nucliseg_qp.images.scope import Scope
 from nucliseg_qp.images.tiles import clip_window, plan_tiles, plan_windows
 from nucliseg_qp.images.tissue import find_tissue
-from nucliseg_qp.keypoints.search import Keypoints, find_keypoints
+from nucliseg_qp.keypoints.search import Keypoints
 from nucliseg_qp.masks.statistics import SlideStatistics, sample_statistics
-from nucliseg_qp.masks.tile import MaskGrid, TileMasks, outline_tile, read_crop
-from nucliseg_qp.palette.classes import load_palette
-from nucliseg_qp.palette.stains import StainMatrix
+from nucliseg_qp.masks.tile import MaskGrid, read_crop
 from nucliseg_qp.pictures.stages import stage_pictures
-from nucliseg_qp.quantify.measure import measure_nuclei
+from nucliseg_qp.work import Inline, TilePlan, Workers, tile_nuclei
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,13 +26,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nucliseg_qp.config import Settings
     from nucliseg_qp.geometry import Tile
     from nucliseg_qp.images.slide import Slide
     from nucliseg_qp.images.tissue import TissueMask
-    from nucliseg_qp.keypoints.runtime import KeypointRunner
     from nucliseg_qp.nuclei import Nuclei
-    from nucliseg_qp.palette.classes import Palette
 
 __all__ = ["Analysis", "Engine", "Progress", "Silent"]
 
@@ -60,55 +54,6 @@ class Silent:
         """Do nothing."""
 
 
-@dataclass(frozen=True)
-class Engine:
-    """Everything that is loaded once and used for every image.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings.
-    runner : KeypointRunner
-        The network on its device.
-    palette : Palette
-        Classes and the rule that tells them apart.
-    stains : StainMatrix
-        For optical densities.
-    """
-
-    settings: Settings
-    runner: KeypointRunner
-    palette: Palette
-    stains: StainMatrix
-
-    @classmethod
-    def start(cls, settings: Settings) -> Engine:
-        """Load model and palette.
-
-        Raises
-        ------
-        ModelError, DeviceError, UsageError
-            When the model, the device or the palette is not there.
-        """
-        from nucliseg_qp.keypoints.model import load_model
-        from nucliseg_qp.keypoints.runtime import KeypointRunner, pick_device
-
-        palette = load_palette(settings.classes.palette)
-        wanted = settings.keypoints
-        runner = KeypointRunner(
-            load_model(wanted.model),
-            pick_device(wanted.device),
-            wanted.precision,
-            threshold=wanted.threshold,
-        )
-        return cls(settings, runner, palette, StainMatrix.from_settings(settings.stains))
-
-    @property
-    def mpp(self) -> float:
-        """Pixel size in um the network works at."""
-        return self.settings.keypoints.mpp or self.runner.info.mpp
-
-
 class Analysis:
     """One image on its way through the engine.
 
@@ -123,6 +68,8 @@ class Analysis:
         as in an analysis of the whole.
     progress : Progress, optional
         Told how far it is.
+    workers : Workers, optional
+        Who does the work; this process when left out.
     """
 
     def __init__(
@@ -131,11 +78,13 @@ class Analysis:
         engine: Engine,
         scope: Scope | None = None,
         progress: Progress | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self.slide = slide
         self.engine = engine
         self.scope = scope or Scope()
         self.progress: Progress = progress or Silent()
+        self.workers: Workers = workers or Inline(engine)
         self.bounds = self.scope.bounds(slide.bounds)
         self.failed_tiles: list[Tile] = []
         self.done_tiles = 0
@@ -144,16 +93,14 @@ class Analysis:
     def nuclei(self) -> Iterator[Nuclei]:
         """Give the nuclei tile by tile; memory does not grow with the slide."""
         self.progress.stage("outlines", len(self.tiles))
-        for tile, image in read_ahead(self._read_crop, self.tiles):
-            if isinstance(image, InputError):
+        for tile, nuclei in self.workers.nuclei(self.slide, self.tiles, self.plan):
+            if isinstance(nuclei, InputError):
                 self.failed_tiles.append(tile)
                 self.progress.advance()
-                continue
-            masks = self.masks(tile, image)
-            nuclei = self.engine.palette.classify(self._measure(masks))
-            self.done_tiles += 1
-            self.progress.advance(1, len(nuclei))
-            yield nuclei
+            else:
+                self.done_tiles += 1
+                self.progress.advance(1, len(nuclei))
+                yield nuclei
 
     @cached_property
     def tissue(self) -> TissueMask | None:
@@ -179,10 +126,11 @@ class Analysis:
         """Keypoints of the scope and of the rim that its outlines can touch."""
         windows = self._plan_windows(self.scope.grown(self._halo_px))
         self.progress.stage("keypoints", len(windows))
-        runner, batch = self.engine.runner, self.engine.settings.keypoints.batch_size
-        found = find_keypoints(
-            self.slide, windows, self._downsample, runner, batch, self.progress.advance
-        )
+        parts = []
+        for count, part in self.workers.keypoints(self.slide, windows, self._downsample):
+            parts.append(part)
+            self.progress.advance(count)
+        found = Keypoints.concatenate(parts)
         found = found.inside(self.slide.bounds)
         if self.tissue is not None:
             found = found.take(self.tissue.contains(found.x, found.y))
@@ -200,6 +148,11 @@ class Analysis:
         )
         keypoints = self.keypoints
         return [tile for tile in tiles if keypoints.inside(tile.core).wanted.any()]
+
+    @property
+    def plan(self) -> TilePlan:
+        """What the tiles have in common."""
+        return TilePlan(self.keypoints, self.statistics, self.grid, self._slide_mpp)
 
     @cached_property
     def grid(self) -> MaskGrid:
@@ -248,23 +201,11 @@ class Analysis:
         if not self.tiles:
             return {}
         tile = max(self.tiles, key=lambda tile: len(self.keypoints.inside(tile.core)))
-        masks = self.masks(tile, self._read_crop(tile))
-        nuclei = self.engine.palette.classify(self._measure(masks))
+        image = read_crop(self.slide, tile, self.grid)
+        masks, nuclei = tile_nuclei(image, tile, self.engine, self.plan)
         corner = (masks.view.x_px, masks.view.y_px)
         classes = self.engine.palette.classes
         return stage_pictures(masks, nuclei, classes, corner, self.grid.downsample)
-
-    def masks(self, tile: Tile, image: NDArray[np.uint8]) -> TileMasks:
-        """Outline the nuclei of one tile, ``image`` being its crop of shape (h, w, 3)."""
-        settings = self.engine.settings.masks
-        return outline_tile(image, tile, self.keypoints, self.statistics, settings, self.grid)
-
-    def _measure(self, masks: TileMasks) -> Nuclei:
-        mpp = self._slide_mpp
-        return measure_nuclei(masks.image, masks.labels, masks.nuclei, self.engine.stains, mpp, mpp)
-
-    def _read_crop(self, tile: Tile) -> NDArray[np.uint8]:
-        return read_crop(self.slide, tile, self.grid)
 
     def _plan_windows(self, scope: Scope) -> list[Tile]:
         halo_px = self.engine.runner.info.halo_px

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Calibration", "Slide", "check_size", "open_slide"]
+__all__ = ["Calibration", "Opener", "Slide", "check_size", "open_slide"]
 
 MAX_SIDE_PX = 1 << 20
 MAX_PIXELS = 400_000_000_000
@@ -26,6 +27,18 @@ MAX_PIXELS = 400_000_000_000
 
 LEVEL_TOLERANCE = 0.01
 """A level this much coarser than asked for still serves: real pyramids are inexact."""
+
+
+class Opener(Protocol):
+    """Opens a slide again in another process; equal for the same slide."""
+
+    def __hash__(self) -> int:
+        """Give the same number for the same slide."""
+        ...
+
+    def __call__(self) -> Slide:
+        """Open the slide."""
+        ...
 
 
 class Slide(ABC):
@@ -57,6 +70,7 @@ class Slide(ABC):
             _downsample(level_dimensions[0], size) for size in level_dimensions
         )
         self.mpp = mpp
+        self.opener: Opener | None = None
 
     @property
     def dimensions(self) -> tuple[int, int]:
@@ -196,7 +210,22 @@ def open_slide(
     except CalibrationError:
         slide.close()
         raise
+    slide.opener = FileOpener(Path(path).absolute(), slide_mpp, require_mpp, crop_to_bounds)
     return slide
+
+
+@dataclass(frozen=True)
+class FileOpener:
+    """Opens the same file in another process; see `open_slide` for the fields."""
+
+    path: Path
+    slide_mpp: float | None
+    require_mpp: bool
+    crop_to_bounds: bool
+
+    def __call__(self) -> Slide:
+        """Open the slide."""
+        return open_slide(self.path, self.slide_mpp, self.require_mpp, self.crop_to_bounds)
 
 
 def _calibration(slide: Slide, required: bool) -> Calibration | None:

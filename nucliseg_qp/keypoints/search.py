@@ -17,7 +17,7 @@ from nucliseg_qp.images.ahead import read_ahead
 from nucliseg_qp.images.resample import read_grid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -74,6 +74,18 @@ class Keypoints:
         """Give the keypoints with another choice of those that become nuclei."""
         return replace(self, wanted=wanted)
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[Keypoints]) -> Keypoints:
+        """Put keypoints of several pieces of a slide together, in reading order again."""
+        x, y, score, wanted = (
+            np.concatenate([getattr(part, name) for part in parts] or [np.empty(0)])
+            for name in ("x", "y", "score", "wanted")
+        )
+        order = np.lexsort((x, y))
+        failed = tuple(window for part in parts for window in part.failed)
+        kind = score.astype(np.float32), wanted.astype(bool)
+        return cls(x[order], y[order], kind[0][order], kind[1][order], failed)
+
 
 def find_keypoints(
     slide: Slide,
@@ -81,7 +93,6 @@ def find_keypoints(
     downsample: float,
     runner: KeypointRunner,
     batch_size: int,
-    advance: Callable[[int], None] | None = None,
 ) -> Keypoints:
     """Run the network on windows and collect what it finds in their cores.
 
@@ -97,8 +108,6 @@ def find_keypoints(
         The network on its device.
     batch_size : int
         Windows handed to it at once.
-    advance : callable, optional
-        Told the number of windows done after each batch.
     """
     tables: list[NDArray[np.float64]] = [np.empty((0, 3))]
     failed: list[Tile] = []
@@ -110,8 +119,6 @@ def find_keypoints(
             tables += [
                 _owned(table, window) for table, (window, _) in zip(found, good, strict=True)
             ]
-        if advance is not None:
-            advance(len(batch))
     return _sorted(np.concatenate(tables), downsample, tuple(failed))
 
 
