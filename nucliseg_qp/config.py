@@ -43,7 +43,7 @@ def _flag(*names: str) -> Parameter:
 
 
 def _group(title: str, order: int) -> Parameter:
-    return Parameter(group=Group(title, sort_key=order), negative=())
+    return Parameter(group=Group(title, sort_key=order), negative_iterable=())
 
 
 class TissueSettings(_Frozen):
