@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nucliseg_qp.errors import InputError
-from nucliseg_qp.keypoints.model import KeypointModel, ModelInfo, save_model
-from nucliseg_qp.training.augment import Augmentation
+from nucliseg_qp.keypoints.model import KeypointModel, ModelInfo, load_model, save_model
 from nucliseg_qp.training.canvases import (
-    CanvasBank,
     CanvasSource,
     FluorescenceSource,
     RecolouredSource,
     SyntheticSource,
     TileSource,
 )
+from nucliseg_qp.training.coco import read_coco
+from nucliseg_qp.training.copypaste import CopyPasteSource
 from nucliseg_qp.training.data import LabelledImage, read_folder
+from nucliseg_qp.training.fit_settings import FitSettings
+from nucliseg_qp.training.pseudo import pseudo_folder
 from nucliseg_qp.training.validate import Validation, choose_threshold, validation_set
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
     from nucliseg_qp.keypoints.unet import KeypointUNet
+    from nucliseg_qp.training.session import Session
 
 __all__ = ["FitSettings", "fit"]
 
@@ -43,90 +45,30 @@ _CREDITS = {
     "recoloured": "DSB 2018 stage 1 tissue recoloured as H-DAB (CC0)",
     "fluorescence": "DSB 2018 stage 1 fluorescence as H-DAB (CC0)",
     "synthetic": "synthetic H-DAB fields of this program",
+    "own": "own annotated slides",
+    "pseudo": "unannotated images, labelled by an earlier model",
 }
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """Everything a training depends on.
-
-    Attributes
-    ----------
-    out : Path
-        Folder to write the model to.
-    name : str
-        Name of the model.
-    endonuke, tissue, fluorescence : Path or None
-        Folders as `data.read_folder` reads them; None leaves the source out.
-    shares : dict of str to float
-        Share of the crops by source: endonuke, tissue, recoloured, fluorescence, synthetic.
-    held_out : tuple of str
-        Names of EndoNuke images that are not trained on but used for choosing the threshold, as
-        every sixth of the other images is; see `data.fold_names` for cross-validation.
-    mpp : float
-        um per pixel to work at.
-    width : int
-        Channels of the network's first block.
-    steps, seconds : int, float
-        The budget: whichever is used up first.
-    batch_size, crop_px, canvas_px : int
-        Crops per step, their side, and the side of the canvases they are cut from.
-    bank_size : int
-        Canvases kept per source.
-    sigma_px, nms_radius_px : float
-        See `ModelInfo`.
-    learning_rate, focus, ema_decay : float
-        See `KeypointTraining`.
-    seed : int
-        Of everything random.
-    workers : int
-        Processes that prepare crops; 0 prepares them between the steps.
-    bfloat16 : bool
-        Train with bfloat16 autocast.
-    start : Path or None
-        Weights (.safetensors) of the same width to go on from.
-    augmentation : Augmentation
-        How far crops are altered.
-    """
-
-    out: Path
-    name: str = "ihc-nuclei"
-    endonuke: Path | None = None
-    tissue: Path | None = None
-    fluorescence: Path | None = None
-    shares: dict[str, float] | None = None
-    held_out: tuple[str, ...] = ()
-    mpp: float = 0.55
-    width: int = 32
-    steps: int = 100_000
-    seconds: float = 1800.0
-    batch_size: int = 16
-    crop_px: int = 224
-    canvas_px: int = 416
-    bank_size: int = 400
-    sigma_px: float = 2.6
-    nms_radius_px: float = 4.0
-    learning_rate: float = 3e-3
-    focus: float = 1.0
-    ema_decay: float = 0.998
-    seed: int = 0
-    workers: int = 1
-    bfloat16: bool = True
-    start: Path | None = None
-    augmentation: Augmentation = field(default_factory=Augmentation)
-
-
 _SHARES = {
     "endonuke": 0.36,
     "tissue": 0.06,
     "recoloured": 0.2,
     "fluorescence": 0.12,
     "synthetic": 0.26,
+    "own": 0.8,
+    "pseudo": 0.15,
 }
 
 
-def fit(settings: FitSettings) -> Path:
+def fit(settings: FitSettings, session: Session | None = None) -> Path:
     """Train a model and return the path of its weights.
+
+    Parameters
+    ----------
+    settings : FitSettings
+        What to train on, and how.
+    session : Session, optional
+        Progress, logs, checkpoints and early stopping; without it nothing is written but the
+        model.
 
     Raises
     ------
@@ -134,9 +76,12 @@ def fit(settings: FitSettings) -> Path:
         When a folder is not readable.
     """
     train, held_out = _split(settings)
-    net, losses = _train(settings, _sources(settings, train))
-    info = _describe(settings, net, [name for name in train if train[name] or name == "synthetic"])
+    used = [name for name in train if train[name] or name == "synthetic"]
     validation = validation_set(held_out, settings.mpp, settings.seed)
+    if session is not None:
+        session.begin(_describe(settings, _new_net(settings), used), validation)
+    net, losses = _train(settings, _sources(settings, train), session)
+    info = _describe(settings, net, used)
     threshold, metrics = choose_threshold(KeypointModel(info, net), validation)
     metrics |= _loss_facts(losses)
     logger.info("threshold %.3f, %s", threshold, metrics)
@@ -170,12 +115,21 @@ def _split(
     }
     train["recoloured"] = train["tissue"]
     train["synthetic"] = []
+    train["own"] = [tile.item for path in settings.own for tile in read_coco(path, "train")]
+    train["pseudo"] = _pseudo(settings)
     held_out = Validation(
         endonuke=[item for item, held in zip(endonuke, is_held, strict=True) if held],
         tissue=tissue[::6],
         fluorescence=fluorescence[::24],
+        own=[tile.item for path in settings.own for tile in read_coco(path, "validation")],
     )
     return train, held_out
+
+
+def _pseudo(settings: FitSettings) -> list[LabelledImage]:
+    if settings.unlabelled is None:
+        return []
+    return pseudo_folder(load_model(settings.start), settings.unlabelled, settings.unlabelled_um)
 
 
 def _sources(
@@ -187,7 +141,13 @@ def _sources(
         "recoloured": RecolouredSource(train["recoloured"]),
         "fluorescence": FluorescenceSource(train["fluorescence"]),
         "synthetic": SyntheticSource(),
+        "own": TileSource(train["own"]),
+        "pseudo": TileSource(train["pseudo"]),
     }
+    if settings.copy_paste:
+        for name in ("endonuke", "own"):
+            donors = [item for item in train[name] if len(item.points)]
+            makers[name] = CopyPasteSource(makers[name], donors, settings.copy_paste)
     shares = settings.shares or _SHARES
     unknown = sorted(shares.keys() - makers.keys())
     if unknown:
@@ -197,23 +157,19 @@ def _sources(
 
 
 def _train(
-    settings: FitSettings, sources: dict[str, tuple[CanvasSource, float]]
+    settings: FitSettings,
+    sources: dict[str, tuple[CanvasSource, float]],
+    session: Session | None = None,
 ) -> tuple[KeypointUNet, list[float]]:
     from lightning.pytorch import seed_everything
-    from torch.utils.data import DataLoader
 
-    from nucliseg_qp.training.lightning import CropStream, KeypointTraining
+    from nucliseg_qp.training.crop_data import CropData
+    from nucliseg_qp.training.lightning import KeypointTraining
 
-    seed_everything(settings.seed, verbose=False)
-    bank = CanvasBank(sources, settings.canvas_px, settings.mpp, settings.bank_size, settings.seed)
-    stream = CropStream(
-        bank,
-        settings.batch_size,
-        settings.crop_px,
-        settings.sigma_px,
-        settings.augmentation,
-        settings.seed,
-    )
+    # A training that goes on must not see the crops of its beginning again.
+    seed = settings.seed + (session.first_step if session else 0)
+    seed_everything(seed, verbose=False)
+    data = CropData(settings, sources, seed)
     module = KeypointTraining(
         _new_net(settings),
         _MEAN,
@@ -224,12 +180,14 @@ def _train(
         focus=settings.focus,
         ema_decay=settings.ema_decay,
     )
-    loader = DataLoader(stream, batch_size=None, num_workers=settings.workers)
-    _trainer(settings).fit(module, loader)
-    return module.averaged_net(), module.losses
+    if session is None:
+        _trainer(settings).fit(module, datamodule=data)
+        return module.averaged_net(), module.losses
+    session.fit(lambda: _trainer(settings, session), module, data)
+    return session.best_net(module), module.losses
 
 
-def _trainer(settings: FitSettings) -> Trainer:
+def _trainer(settings: FitSettings, session: Session | None = None) -> Trainer:
     from lightning.pytorch import Trainer
 
     return Trainer(
@@ -238,7 +196,8 @@ def _trainer(settings: FitSettings) -> Trainer:
         precision="bf16-mixed" if settings.bfloat16 else "32-true",
         max_steps=settings.steps,
         gradient_clip_val=1.0,
-        logger=False,
+        logger=session.loggers() if session else False,
+        callbacks=session.callbacks() if session else None,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -246,7 +205,6 @@ def _trainer(settings: FitSettings) -> Trainer:
 
 
 def _new_net(settings: FitSettings) -> KeypointUNet:
-    from nucliseg_qp.keypoints.model import load_model
     from nucliseg_qp.keypoints.unet import KeypointUNet
 
     net = KeypointUNet(settings.width)

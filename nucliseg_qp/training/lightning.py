@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -173,16 +173,37 @@ class KeypointTraining(LightningModule):
         self._mean = torch.tensor(mean).view(1, 3, 1, 1)
         self._std = torch.tensor(std).view(1, 3, 1, 1)
         self._steps, self._seconds = steps, seconds
-        self._learning_rate, self._focus = learning_rate, focus
+        self.learning_rate, self._focus = learning_rate, focus
+        self.searching = False
+        """Whether a search of learning rate or batch size is on: the schedule waits."""
         self._started: float | None = None
+        self._spent_before = 0.0
 
     @property
     def progress(self) -> float:
         """Share of the budget that is used."""
-        if self._started is None:
-            return 0.0
-        spent = (time.monotonic() - self._started) / self._seconds
-        return max(spent, self.global_step / self._steps)
+        time_share = self.spent_seconds / self._seconds
+        # Where steps end the training, no clock has a say: equal seeds give equal models.
+        if time_share <= (self.global_step + 1) / self._steps:
+            return self.global_step / self._steps
+        return time_share
+
+    @property
+    def spent_seconds(self) -> float:
+        """Seconds of training so far, those before an interruption included."""
+        running = 0.0 if self._started is None else time.monotonic() - self._started
+        return self._spent_before + running
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the schedule needs to go on."""
+        checkpoint["spent_seconds"] = self.spent_seconds
+        checkpoint["losses"] = list(self.losses)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the budget up where it was."""
+        if not self.searching:
+            self._spent_before = float(checkpoint["spent_seconds"])
+            self.losses = list(checkpoint["losses"])
 
     def training_step(self, batch: Batch, index: int) -> Tensor:  # noqa: ARG002
         """Compute the loss of one batch."""
@@ -195,12 +216,14 @@ class KeypointTraining(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, index: int) -> int | None:  # noqa: ARG002
         """Set the learning rate; stop when the budget is used."""
+        if self.searching:
+            return None
         if self._started is None:
             self._started = time.monotonic()
         if self.progress >= 1.0:
             self.trainer.should_stop = True
             return -1
-        rate = one_cycle(self.progress, self._learning_rate)
+        rate = one_cycle(self.progress, self.learning_rate)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
         return None
@@ -215,7 +238,7 @@ class KeypointTraining(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Give AdamW over all parameters."""
-        return torch.optim.AdamW(self.net.parameters(), lr=self._learning_rate, weight_decay=1e-3)
+        return torch.optim.AdamW(self.net.parameters(), lr=self.learning_rate, weight_decay=1e-3)
 
     def averaged_net(self) -> KeypointUNet:
         """Return the averaged network, in eval mode."""

@@ -49,6 +49,7 @@ class Validation:
     endonuke: Sequence[LabelledImage] = ()
     tissue: Sequence[LabelledImage] = ()
     fluorescence: Sequence[LabelledImage] = ()
+    own: Sequence[LabelledImage] = ()
 
 
 @dataclass
@@ -71,12 +72,14 @@ class Scored:
 def validation_set(held_out: Validation, mpp: float, seed: int) -> dict[str, list[Canvas]]:
     """Draw fixed canvases from the held-out images and new synthetic fields.
 
-    EndoNuke tiles come as they are, each once; the others at a plausible scale.
+    EndoNuke and own tiles come as they are, each once; the others at a plausible scale.
     """
     rng = np.random.default_rng([seed, 977])
     drawn: dict[str, list[Canvas]] = {}
     if held_out.endonuke:
         drawn["endonuke"] = [_whole(item, mpp) for item in held_out.endonuke]
+    if held_out.own:
+        drawn["own"] = [_whole(item, mpp) for item in held_out.own]
     sources: dict[str, tuple[CanvasSource, int]] = {"synthetic": (SyntheticSource(), 12)}
     if held_out.tissue:
         sources["tissue"] = (TileSource(held_out.tissue), 12)
@@ -91,8 +94,10 @@ def validation_set(held_out: Validation, mpp: float, seed: int) -> dict[str, lis
 def _whole(item: LabelledImage, mpp: float) -> Canvas:
     from nucliseg_qp.training.data import resized
 
-    small = resized(item, 100.0 / item.image.shape[1] / mpp)
+    small = resized(item, (item.mpp or 100.0 / item.image.shape[1]) / mpp)
     weight = np.full((*small.image.shape[:2], 1), 255, np.uint8)
+    if small.trusted is not None:
+        weight[~small.trusted] = 0
     return Canvas(np.concatenate([small.image, weight], 2), small.points.astype(np.float32))
 
 

@@ -1,0 +1,163 @@
+"""Training on one's own slides: from what the command line says to what `fit` wants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nucliseg_qp.errors import UsageError
+from nucliseg_qp.keypoints.model import KeypointModel, load_model, save_model
+from nucliseg_qp.training.coco import coco_file, read_coco
+from nucliseg_qp.training.evaluate import evaluate, read_tiles
+from nucliseg_qp.training.fit import fit
+from nucliseg_qp.training.fit_settings import FitSettings
+from nucliseg_qp.training.judge import Matching
+from nucliseg_qp.training.session import Session, SessionSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from nucliseg_qp.training.session import Watcher
+
+__all__ = ["OwnTraining", "compare_runs", "fit_settings", "train_own"]
+
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class OwnTraining:
+    """What `train` was asked for; see the options of that name."""
+
+    data: tuple[Path, ...]
+    out: Path
+    name: str = "my-nuclei"
+    start: str = "default"
+    minutes: float = 30.0
+    steps: int = 100_000
+    mpp: float | None = None
+    width: int | None = None
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    find_learning_rate: bool = False
+    find_batch_size: bool = False
+    synthetic: float = 0.25
+    copy_paste: float = 0.0
+    unlabelled: Path | None = None
+    unlabelled_um: float = 0.0
+    check_steps: int = 250
+    patience: int = 0
+    resume: bool = False
+    seed: int = 0
+    workers: int = 1
+    tensorboard: bool = False
+    wandb: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        for value in ("synthetic", "copy_paste"):
+            share = getattr(self, value)
+            if not 0.0 <= share < 1.0:
+                raise UsageError(f"--{value.replace('_', '-')} {share}", "Give a share, 0 to 1")
+        if self.minutes <= 0 or self.steps < 1 or self.batch_size < 1:
+            raise UsageError("there is no time, step or crop to train with", "Give more than 0")
+        if self.width is not None and self.start != SCRATCH:
+            raise UsageError("--width is for a model from scratch", "Add --start scratch")
+
+    @property
+    def teacher(self) -> KeypointModel | None:
+        """The model to go on from; none from scratch."""
+        if self.start == SCRATCH:
+            return None
+        return load_model(None if self.start == "default" else self.start)
+
+
+def fit_settings(how: OwnTraining) -> FitSettings:
+    """Translate to the settings of `fit`.
+
+    Raises
+    ------
+    InputError
+        When a folder was not converted or has no training tiles.
+    ModelError
+        When the start model cannot be used.
+    """
+    read_tiles(how.data, "train")
+    teacher = how.teacher
+    plain = FitSettings(out=how.out)
+    shares = {"own": 1.0 - how.synthetic, "synthetic": how.synthetic}
+    if how.unlabelled is not None:
+        shares = {name: 0.8 * share for name, share in shares.items()} | {"pseudo": 0.2}
+    info = teacher.info if teacher else None
+    return FitSettings(
+        out=how.out,
+        name=how.name,
+        own=how.data,
+        unlabelled=how.unlabelled,
+        unlabelled_um=how.unlabelled_um,
+        shares=shares,
+        copy_paste=how.copy_paste,
+        mpp=how.mpp or (info.mpp if info else plain.mpp),
+        width=info.width if info else how.width or plain.width,
+        sigma_px=info.sigma_px if info else plain.sigma_px,
+        nms_radius_px=info.nms_radius_px if info else plain.nms_radius_px,
+        steps=how.steps,
+        seconds=60.0 * how.minutes,
+        batch_size=how.batch_size,
+        learning_rate=how.learning_rate,
+        seed=how.seed,
+        workers=how.workers,
+        start=_start_file(how, teacher),
+    )
+
+
+def _start_file(how: OwnTraining, teacher: KeypointModel | None) -> Path | None:
+    """Write the start model beside the training: the run can then be repeated from its folder."""
+    if teacher is None:
+        return None
+    return save_model(how.out / "start", teacher.info, teacher.net)
+
+
+def train_own(how: OwnTraining, watcher: Watcher | None = None) -> Path:
+    """Train and return the path of the weights.
+
+    Raises
+    ------
+    InputError
+        When the data or a checkpoint is broken, or the loss stops being a number.
+    UsageError
+        When options contradict each other or a package is missing.
+    """
+    session = SessionSettings(
+        out=how.out,
+        check_steps=how.check_steps,
+        patience=how.patience,
+        resume=how.resume,
+        find_learning_rate=how.find_learning_rate,
+        find_batch_size=how.find_batch_size,
+        tensorboard=how.tensorboard,
+        wandb=how.wandb,
+    )
+    return fit(fit_settings(how), Session(session, watcher))
+
+
+def compare_runs(how: OwnTraining, models: Sequence[Path]) -> list[dict[str, object]]:
+    """Evaluate the start model and the trained ones on the validation tiles, a row each.
+
+    A training that is no better than its start is thus seen at once.
+    """
+    judges = [path for path in how.data if coco_file(path, "validation").is_file()]
+    tiles = [tile for path in judges for tile in read_coco(path, "validation")]
+    listed = {path.stem if path.parent == how.out else path.parent.name: path for path in models}
+    rows = []
+    teacher = how.teacher
+    candidates = {"start": teacher} if teacher else {}
+    candidates |= {name: load_model(path) for name, path in listed.items()}
+    for name, model in candidates.items():
+        row: dict[str, object] = {"model": name}
+        if tiles:
+            found = evaluate(model, tiles, "validation", Matching()).sets
+            values = found.get("all") or next(iter(found.values()))
+            row |= {key: float(values[key]) for key in ("f1", "ap_4px", "ap_8px", "error_um")}
+        rows.append(row)
+    return rows

@@ -1,0 +1,392 @@
+"""Training on one's own slides: it learns, reports, stops, resumes, and repeats itself."""
+
+from __future__ import annotations
+
+import csv
+import math
+import pickle
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from nucliseg_qp.cli import run
+from nucliseg_qp.errors import InputError, UsageError
+from nucliseg_qp.keypoints.model import load_model
+from nucliseg_qp.training import session as sessions
+from nucliseg_qp.training.canvases import Canvas, SyntheticSource
+from nucliseg_qp.training.checkpoint import read_checkpoint
+from nucliseg_qp.training.coco import TileRecord, write_coco
+from nucliseg_qp.training.copypaste import (
+    CopyPasteSource,
+    empty_places,
+    nucleus_density,
+    paste_nuclei,
+)
+from nucliseg_qp.training.crop_data import CropData
+from nucliseg_qp.training.data import LabelledImage
+from nucliseg_qp.training.fit import fit
+from nucliseg_qp.training.fit_settings import FitSettings
+from nucliseg_qp.training.lightning import KeypointTraining
+from nucliseg_qp.training.looks import plain_look
+from nucliseg_qp.training.metrics import score_points
+from nucliseg_qp.training.own import OwnTraining, fit_settings
+from nucliseg_qp.training.pseudo import _turned_back, pseudo_folder, pseudo_labels
+from nucliseg_qp.training.search import RATES, find_batch_size, find_learning_rate
+from nucliseg_qp.training.session import Session, SessionSettings
+from nucliseg_qp.training.synthetic import draw_field
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIDE = 128
+
+
+def write_data(folder: Path) -> Path:
+    """Write converted data: two training tiles and one validation tile of other slides."""
+    (folder / "images").mkdir(parents=True)
+    for number, split in enumerate(("train", "train", "validation", "test")):
+        field = draw_field(number, (SIDE, SIDE), 0.5, plain_look())
+        points = field.points[((field.points > 0) & (field.points < SIDE)).all(axis=1)]
+        name = f"{number}.png"
+        cv2.imwrite(str(folder / "images" / name), field.image[..., ::-1])
+        facts = (name, SIDE, (SIDE, SIDE), 0.5, "mine", f"s{number}", name, (0, 0))
+        write_coco(folder, split, [TileRecord(*facts, points, (None,) * len(points))], "x")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data") / "mine")
+
+
+def tiny(data: Path, out: Path, **changes) -> FitSettings:
+    given = FitSettings(
+        out=out,
+        name="tiny",
+        own=(data,),
+        shares={"own": 0.8, "synthetic": 0.2},
+        width=8,
+        steps=8,
+        seconds=120.0,
+        batch_size=4,
+        crop_px=64,
+        canvas_px=96,
+        bank_size=8,
+        workers=0,
+        bfloat16=False,
+        learning_rate=1e-2,
+    )
+    return replace(given, **changes)
+
+
+class Notes:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[float, ...]] = []
+        self.checks: list[int] = []
+
+    def step(self, *values: float) -> None:
+        self.steps.append(values)
+
+    def checked(self, step: int, figures: dict[str, float]) -> None:
+        assert 0.0 <= figures["f1"] <= 1.0
+        self.checks.append(step)
+
+
+def session(out: Path, watcher=None, **settings) -> Session:
+    return Session(SessionSettings(out=out, **{"check_steps": 4, **settings}), watcher)
+
+
+# ---------------------------------------------------------------- around a training
+
+
+def test_a_session_tells_logs_draws_and_saves(data: Path, tmp_path: Path):
+    notes = Notes()
+    path = fit(tiny(data, tmp_path, steps=20), session(tmp_path, notes, check_steps=10))
+    assert [int(step[0]) for step in notes.steps] == list(range(1, 21))
+    shares = [step[2] for step in notes.steps]
+    assert shares == sorted(shares)
+    assert notes.steps[-1][3] == pytest.approx(0.0, abs=0.1)
+    assert notes.checks == [10, 20]
+    with (tmp_path / "logs" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {int(row["step"]) for row in rows if row["loss"]} == {10, 20}
+    assert all(0 <= float(row["validation_f1"]) <= 1 for row in rows if row["validation_f1"])
+    picture = cv2.imread(str(tmp_path / "pictures" / "step_000020.png"))
+    assert picture is not None
+    assert len(np.unique(picture)) > 100
+    model = load_model(path)
+    assert "own annotated slides" in model.info.trained_on
+    assert model.info.metrics["train_steps"] == 20
+
+
+def test_equal_seeds_give_equal_models_and_a_session_changes_nothing(data: Path, tmp_path: Path):
+    plain = fit(tiny(data, tmp_path / "a", steps=5))
+    watched = fit(tiny(data, tmp_path / "b", steps=5), session(tmp_path / "b", check_steps=2))
+    other = fit(tiny(data, tmp_path / "c", steps=5, seed=1))
+    first, second, third = (load_model(p).net.state_dict() for p in (plain, watched, other))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not all(torch.equal(first[key], third[key]) for key in first)
+
+
+def test_a_training_goes_on_where_it_was(data: Path, tmp_path: Path):
+    fit(tiny(data, tmp_path, steps=6), session(tmp_path))
+    saved = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    assert (saved["global_step"], len(saved["losses"])) == (6, 6)
+    notes = Notes()
+    path = fit(tiny(data, tmp_path, steps=10), session(tmp_path, notes, resume=True))
+    assert [int(step[0]) for step in notes.steps] == [7, 8, 9, 10]
+    assert load_model(path).info.metrics["train_steps"] == 10
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["losses"][:6] == saved["losses"]
+
+
+def test_it_stops_early_and_keeps_the_best(data: Path, tmp_path: Path, monkeypatch):
+    scores = iter([0.5, 0.7, 0.6, 0.65, 0.9])
+    states = []
+
+    def judged(model, _):
+        states.append({k: v.clone() for k, v in model.net.state_dict().items()})
+        return 0.4, {"own_f1": next(scores)}
+
+    monkeypatch.setattr(sessions, "choose_threshold", judged)
+    notes = Notes()
+    path = fit(tiny(data, tmp_path, steps=40), session(tmp_path, notes, check_steps=2, patience=2))
+    assert notes.checks == [2, 4, 6, 8]
+    kept = load_model(path).net.state_dict()
+    assert all(torch.equal(kept[key], states[1][key]) for key in kept)
+
+
+def test_a_loss_that_is_no_number_stops(data: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(
+        "nucliseg_qp.training.lightning.heatmap_loss",
+        lambda logits, *_: logits.sum() * math.nan,
+    )
+    with pytest.raises(InputError, match="loss became nan at step 1"):
+        fit(tiny(data, tmp_path), session(tmp_path))
+
+
+def test_nothing_to_resume_or_a_hostile_checkpoint_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="no checkpoint"):
+        session(tmp_path, resume=True)
+    file = tmp_path / "checkpoints" / "last.ckpt"
+    file.parent.mkdir()
+    file.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="damaged"):
+        session(tmp_path, resume=True)
+    file.write_bytes(pickle.dumps(Trap(str(tmp_path / "sprung"))))
+    with pytest.raises(InputError, match="damaged"):
+        session(tmp_path, resume=True)
+    torch.save({"anything": 1}, file)
+    with pytest.raises(InputError, match="not a checkpoint of this program"):
+        session(tmp_path, resume=True)
+    assert not (tmp_path / "sprung").exists()
+
+
+class Trap:
+    """Would make a folder if somebody unpickled it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        import os
+
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize(
+    ("package", "wanted"), [("tensorboard", {"tensorboard": True}), ("wandb", {"wandb": "p"})]
+)
+def test_a_logger_that_is_not_installed_is_named(tmp_path: Path, package: str, wanted: dict):
+    if find_spec(package):
+        pytest.skip(f"{package} is installed")
+    with pytest.raises(UsageError, match=f"{package} is not installed"):
+        session(tmp_path, **wanted).loggers()
+
+
+# ---------------------------------------------------------------- searches
+
+
+def pieces(data: Path, out: Path) -> tuple:
+    from lightning.pytorch import Trainer
+
+    from nucliseg_qp.keypoints.unet import KeypointUNet
+
+    settings = tiny(data, out)
+    net = KeypointUNet(8)
+    module = KeypointTraining(net, (1, 1, 1), (0.25,) * 3, steps=8, seconds=60)
+    crops = CropData(settings, {"synthetic": (SyntheticSource(), 1.0)}, 0)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=8,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=out,
+    )
+    return trainer, module, crops
+
+
+def test_the_learning_rate_is_searched_and_the_net_stays(data: Path, tmp_path: Path):
+    trainer, module, crops = pieces(data, tmp_path)
+    before = {key: value.clone() for key, value in module.net.state_dict().items()}
+    module.learning_rate = 1.0
+    find_learning_rate(trainer, module, crops, steps=20)
+    assert RATES[0] <= module.learning_rate <= RATES[1]
+    assert not module.searching
+    assert module.losses == []
+    after = module.net.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_the_batch_size_is_searched(data: Path, tmp_path: Path):
+    trainer, module, crops = pieces(data, tmp_path)
+    find_batch_size(trainer, module, crops, largest=16)
+    assert crops.batch_size == 16
+    assert next(iter(crops.train_dataloader())).images.shape[0] == 16
+
+
+# ---------------------------------------------------------------- copy-paste
+
+
+def dotted(points: np.ndarray, side: int = 160) -> LabelledImage:
+    """Brown discs of 3 um radius on white at 0.5 um/px."""
+    image = np.full((side, side, 3), 245, np.uint8)
+    for x, y in points:
+        cv2.circle(image, (int(x), int(y)), 6, (120, 70, 40), -1)
+    return LabelledImage("d", image, points + 0.5, mpp=0.5)
+
+
+def blank(points=(), side: int = 160) -> Canvas:
+    rgbw = np.full((side, side, 4), 235, np.uint8)
+    rgbw[..., 3] = 255
+    return Canvas(rgbw, np.array(points, np.float32).reshape(-1, 2))
+
+
+def test_pasted_nuclei_are_where_their_points_are_and_nowhere_else():
+    donor = dotted(np.array([[40, 40], [100, 90]]))
+    canvas = paste_nuclei(blank([(80, 80)]), donor, 8, 0.5, np.random.default_rng(0))
+    assert 2 < len(canvas.points) <= 9
+    for x, y in canvas.points[1:].astype(int):
+        assert canvas.rgbw[y, x, 2] < 60
+    assert np.hypot(*(canvas.points[1:] - canvas.points[0]).T).min() > 9.0 / 0.5
+    far = np.hypot(
+        *(np.indices((160, 160))[::-1] - canvas.points[:, :, None, None] + 0.5).swapaxes(0, 1)
+    )
+    assert (canvas.rgbw[far.min(axis=0) > 6.5 / 0.5, :3] == 235).all()
+
+
+def test_nuclei_are_only_pasted_where_it_is_pale_and_trusted():
+    canvas = blank()
+    canvas.rgbw[:, :80, 3] = 0
+    canvas.rgbw[:70, 80:, :3] = 90
+    places = empty_places(canvas, 50, 0.5, np.random.default_rng(1))
+    assert len(places) > 2
+    assert (places[:, 0] >= 80).all()
+    assert (places[:, 1] >= 70).all()
+
+
+def test_a_neighbour_is_not_pasted_along():
+    donor = dotted(np.array([[60, 60], [75, 60]]))
+    added = nucleus_density(donor, 0, 0.5)
+    assert added is not None
+    reach = added.shape[0] // 2
+    assert added[reach, reach].max() > 0.5
+    assert added[reach, reach + 11].max() < 0.1
+    assert nucleus_density(dotted(np.array([[3, 60]])), 0, 0.5) is None
+    assert nucleus_density(replace(donor, image=np.full_like(donor.image, 245)), 0, 0.5) is None
+
+
+def test_a_share_of_nothing_changes_nothing():
+    donor = dotted(np.array([[60, 60]]))
+    for share, same in ((0.0, True), (1.0, False)):
+        drawn = CopyPasteSource(Fixed(), [donor], share).draw(np.random.default_rng(0), 160, 0.5)
+        assert (len(drawn.points) == 0) is same
+
+
+class Fixed:
+    """Draws the same empty canvas."""
+
+    def draw(self, rng, side_px, mpp):  # noqa: ARG002
+        return blank(side=side_px)
+
+
+# ---------------------------------------------------------------- pseudo-labels
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_points_of_a_turned_image_come_back(turns: int):
+    image = np.zeros((30, 50), np.uint8)
+    image[7, 40] = 1
+    row, column = np.argwhere(np.rot90(image, turns))[0]
+    back = _turned_back(np.array([[column + 0.5, row + 0.5]]), turns, (50, 30))
+    assert back.tolist() == [[40.5, 7.5]]
+
+
+def test_sure_nuclei_become_labels_and_doubtful_ones_are_not_trusted():
+    model = load_model()
+    field = draw_field(3, (256, 256), model.info.mpp, plain_look())
+    item = pseudo_labels(model, field.image)
+    assert len(item.points) > 20
+    assert score_points(field.points, item.points, 3.3 / model.info.mpp).precision > 0.9
+    assert item.trusted is not None
+    column, row = item.points.astype(int).T
+    assert item.trusted[row, column].all()
+    assert 0.3 < item.trusted.mean() < 1.0
+
+
+def test_a_folder_of_images_is_labelled_at_the_models_resolution(tmp_path: Path):
+    field = draw_field(3, (160, 120), 0.3, plain_look())
+    cv2.imwrite(str(tmp_path / "a.png"), field.image[..., ::-1])
+    (item,) = pseudo_folder(load_model(), tmp_path, width_um=48.0)
+    mpp = load_model().info.mpp
+    assert item.image.shape[:2] == (round(36 / mpp), round(48 / mpp))
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="no image"):
+        pseudo_folder(load_model(), tmp_path / "none")
+
+
+# ---------------------------------------------------------------- the verb
+
+
+def test_the_verb_trains_from_the_shipped_model_and_compares(data: Path, tmp_path: Path, capsys):
+    out = tmp_path / "out"
+    command = f"train {data} -o {out} --steps 2 --batch-size 2 --workers 0 --check-steps 2"
+    assert run([*command.split(), "--copy-paste", "0.5", "--compare"]) == 0
+    told = capsys.readouterr()
+    for name in ("start", "my-nuclei", "without"):
+        assert name in told.out
+    assert "step 2: f1" in told.err
+    shipped, made = load_model().info, load_model(out / "my-nuclei.safetensors").info
+    assert (made.width, made.mpp) == (shipped.width, shipped.mpp)
+    assert (out / "without" / "my-nuclei.safetensors").is_file()
+
+
+def test_wrong_options_are_named(data: Path, tmp_path: Path, capsys):
+    for extra, code, words in (
+        (["--synthetic", "1.5"], 2, "--synthetic"),
+        (["--width", "8"], 2, "--start scratch"),
+        (["--start", "nothing"], 4, "no model is called"),
+        (["--check-steps", "0"], 2, "checks"),
+        (["--resume"], 3, "no checkpoint"),
+    ):
+        assert run(["train", str(data), "-o", str(tmp_path / "o"), *extra]) == code
+        assert words in capsys.readouterr().err
+    assert run(["train", str(tmp_path), "-o", str(tmp_path / "o")]) == 3
+    assert "data convert" in capsys.readouterr().err
+
+
+def test_the_shares_follow_the_options(data: Path, tmp_path: Path):
+    how = OwnTraining(data=(data,), out=tmp_path, start="scratch", width=8, synthetic=0.4)
+    assert fit_settings(how).shares == {"own": 0.6, "synthetic": 0.4}
+    more = fit_settings(replace(how, unlabelled=tmp_path)).shares
+    assert more is not None
+    assert sum(more.values()) == pytest.approx(1.0)
+    assert more["pseudo"] == pytest.approx(0.2)
