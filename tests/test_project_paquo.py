@@ -186,7 +186,7 @@ def test_a_second_run_renews_what_nobody_changed(qupath_probe, project, tmp_path
     again = [result(path, tmp_path / "x", nuclei), *two_halves(new, tmp_path)]
     first, left, right = write_project(folder, again, CLASSES)
     assert capfd.readouterr() == ("", ""), "QuPath's log stays in its process"
-    assert (first.added, first.replaced, first.kept, first.deleted) == (34, 57, 2, 1)
+    assert (first.added, first.replaced, first.kept, first.deleted) == (34, 57, 3, 1)
     assert (first.nuclei, left.nuclei, right.nuclei) == (37, 28, 60)
     reopened = qupath_probe.project(folder)
     assert [name for name, _ in reopened["classes"]] == ["Mine", "Positive", "Negative", "Odd one"]

@@ -6,13 +6,14 @@ truncated file never returns; saving after that destroys what somebody drew.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["DataState", "data_problem", "data_state"]
+__all__ = ["DataState", "data_problem", "data_state", "file_problem"]
 
 _JAVA = b"\xac\xed\x00\x05"
 _TITLE = b"Data file version"
@@ -27,19 +28,31 @@ class DataState:
     ----------
     size_bytes, mtime_ns : int
         Of ``data.qpdata``; -1 when there is none.
+    sha256 : str
+        Of its content; empty when there is none.
     """
 
     size_bytes: int = -1
     mtime_ns: int = -1
+    sha256: str = ""
 
 
 def data_state(entry_folder: Path) -> DataState:
-    """Give the state of ``data/<id>/data.qpdata`` now."""
+    """Give the state of ``data/<id>/data.qpdata`` now.
+
+    Raises
+    ------
+    OSError
+        When it is there and cannot be read.
+    """
+    path = entry_folder / "data.qpdata"
     try:
-        found = (entry_folder / "data.qpdata").stat()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found = path.stat()
     except FileNotFoundError:
         return DataState()
-    return DataState(found.st_size, found.st_mtime_ns)
+    return DataState(found.st_size, found.st_mtime_ns, digest)
 
 
 def data_problem(entry_folder: Path) -> str:
@@ -56,6 +69,11 @@ def data_problem(entry_folder: Path) -> str:
             f"{backup} was left by an interrupted save. Look which of the two files is whole, "
             "remove the other and run again."
         )
+    return file_problem(path)
+
+
+def file_problem(path: Path) -> str:
+    """Tell what is wrong with a data file; empty when all is well or there is none."""
     try:
         with path.open("rb") as file:
             start = file.read(40)

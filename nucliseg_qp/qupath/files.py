@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nucliseg_qp.nuclei import Nuclei
+    from nucliseg_qp.qupath.held import EntryResult
     from nucliseg_qp.qupath.results import ImageResult
 
-__all__ = ["HOW_TO_FINISH", "merge_classes", "write_files", "write_manifest", "write_script"]
+__all__ = ["HOW_TO_FINISH", "manifest_content", "merge_classes", "write_files", "write_manifest", "write_script"]
 
 RGB = tuple[int, int, int]
 
@@ -112,20 +113,31 @@ def write_manifest(
     OutputError
         When it cannot be written.
     """
-    content: dict[str, Any] = {
+    content = manifest_content(image, image.image_path.name, classes, files, nuclei)
+    with whole_file(folder.manifest(entry_id)) as partial:
+        partial.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+
+
+def manifest_content(
+    analysed: ImageResult | EntryResult,
+    image: str,
+    classes: Sequence[tuple[str, RGB]],
+    files: Sequence[Path],
+    nuclei: int,
+) -> dict[str, Any]:
+    """Give what the import script must know about one image, ready for JSON."""
+    return {
         "program": f"nucliseg_qp {__version__}",
-        "image": image.image_path.name,
-        "width_px": image.width_px,
-        "height_px": image.height_px,
-        "mpp": image.mpp,
-        "mpp_source": image.mpp_source,
+        "image": image,
+        "width_px": analysed.width_px,
+        "height_px": analysed.height_px,
+        "mpp": analysed.mpp,
+        "mpp_source": analysed.mpp_source,
         "files": [path.name for path in files],
         "nuclei": nuclei,
         "classes": [{"name": name, "color": list(rgb)} for name, rgb in classes],
-        "provenance": dict(image.provenance),
+        "provenance": dict(analysed.provenance),
     }
-    with whole_file(folder.manifest(entry_id)) as partial:
-        partial.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
 
 def merge_classes(folder: ProjectFolder, classes: Sequence[tuple[str, RGB]]) -> None:

@@ -7,6 +7,7 @@ decided by the same script that people run inside QuPath.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ from nucliseg_qp.errors import NucliSegError, QuPathError
 from nucliseg_qp.qupath.data_file import data_problem, data_state
 from nucliseg_qp.qupath.files import write_manifest
 from nucliseg_qp.qupath.geojson import area_feature
+from nucliseg_qp.qupath.java_saving import save_data, take_builder
 from nucliseg_qp.qupath.project_file import ProjectFile
 from nucliseg_qp.qupath.project_folder import ProjectFolder
 from nucliseg_qp.qupath.results import WrittenImage, analysed_area, load_part
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.qupath.results import ImageResult
 
-__all__ = ["JavaProject"]
+__all__ = ["Groovy", "JavaProject"]
 
 RGB = tuple[int, int, int]
 JavaObject: TypeAlias = Any
@@ -58,7 +60,7 @@ class JavaProject:
         self._project = QuPathProject(self._folder.project, mode="x" if is_new else "r+")
         self._add_classes()
         self._project.save(images=False)
-        self._groovy = _Groovy()
+        self._groovy = Groovy()
 
     def put(self, image: ImageResult) -> WrittenImage:
         """Add an image if it is new, and its nuclei."""
@@ -78,14 +80,12 @@ class JavaProject:
         objects = self._objects(image)
         write_manifest(self._folder, entry_id, image, self._classes, [], objects.size() - 1)
         report = self._groovy.import_nuclei(self._project.java_object, data, objects)
-        if data_state(folder) != before:
-            raise QuPathError(f"{folder} was changed meanwhile", "Close QuPath and run again.")
-        entry.java_object.saveImageData(data)
+        save_data(data, folder, before, self._groovy.counts)
+        take_builder(entry.java_object, data.getServer().getBuilder())
         for name, text in image.provenance.items():
             entry.metadata[name] = text
         self._project.save(images=False)
         data.getServer().close()
-        self._check_saved(entry.java_object, data.getHierarchy(), folder)
         added, replaced, kept, deleted, nuclei = report
         return WrittenImage(image.image_path, str(entry_id), added, replaced, kept, deleted, nuclei)
 
@@ -138,29 +138,24 @@ class JavaProject:
             objects.addAll(self._groovy.detections(*load_part(path)))
         return objects
 
-    def _check_saved(self, entry: JavaObject, hierarchy: JavaObject, folder: Path) -> None:
-        """Read the saved image again and count."""
-        if problem := data_problem(folder):
-            raise QuPathError(problem)
-        expected = self._groovy.counts(hierarchy)
-        found = self._groovy.counts(entry.readHierarchy())
-        if found != expected:
-            raise QuPathError(
-                f"{folder} holds {found} after saving instead of {expected}",
-                "Restore data.qpdata from a backup and run again.",
-            )
 
-
-class _Groovy:
+class Groovy:
     """Our Groovy sources, compiled once."""
 
     def __init__(self) -> None:
         self._scripting = JClass("qupath.lib.scripting.QP")
         self._loader = JClass("groovy.lang.GroovyClassLoader")(_class_loader(), self._imports())
         self._bulk = JClass(self._loader.parseClass(groovy_source(BULK_OBJECTS), BULK_OBJECTS))
-        source = groovy_source(IMPORT_NUCLEI)
-        self._import = JClass(self._loader.parseClass(source, IMPORT_NUCLEI))
         self._plane = JClass("qupath.lib.regions.ImagePlane").getDefaultPlane()
+
+    @cached_property
+    def _import(self) -> JavaObject:
+        return JClass(self._loader.parseClass(groovy_source(IMPORT_NUCLEI), IMPORT_NUCLEI))
+
+    def load(self, source: str, *names: str) -> list[JavaObject]:
+        """Compile one of our Groovy sources and give classes of it."""
+        self._loader.parseClass(groovy_source(source), source)
+        return [JClass(self._loader.loadClass(name)) for name in names]
 
     def detections(self, nuclei: Nuclei, ids: Sequence[str]) -> JavaObject:
         """Make QuPath's objects of a table."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from nucliseg_qp.qupath.results import ImageResult, WrittenImage
 
-__all__ = ["write_project"]
+__all__ = ["java_environment", "last_words", "write_project"]
 
 RGB = tuple[int, int, int]
 
@@ -118,24 +118,26 @@ def _in_java(request: Request) -> list[WrittenImage]:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env=java_environment(),
                 check=False,
             )
         if ended.returncode or not answer.is_file():
             raise QuPathError(
-                f"QuPath's process ended with {ended.returncode}: {_last_words(log)}",
+                f"QuPath's process ended with {ended.returncode}: {last_words(log)}",
                 "If it was short of memory, set PAQUO_JAVA_OPTS, for example to -Xmx8g.",
             )
         return read_answer(answer)
 
 
-def _environment() -> dict[str, str]:
+def java_environment() -> dict[str, str]:
+    """Give the environment in which a process of ours with Java starts."""
     # The process must find this very package, also when it runs from a checkout.
     package = str(Path(nucliseg_qp.__file__).resolve().parents[1])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1"}
 
 
-def _last_words(log: Path) -> str:
+def last_words(log: Path) -> str:
+    """Give the last line of a log."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1][-300:] if lines else "it said nothing"

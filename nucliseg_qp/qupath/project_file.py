@@ -93,9 +93,37 @@ class ProjectFile:
 
     def describe(self, entry_id: int, texts: Mapping[str, str]) -> None:
         """Add metadata to an image, shown in QuPath's project tab."""
+        item = self._item(entry_id)
+        item["metadata"] = {**(item.get("metadata") or {}), **texts}
+
+    def builder(self, entry_id: int) -> dict[str, Any]:
+        """Give QuPath's description of the image of an entry."""
+        found: dict[str, Any] = self._item(entry_id)["serverBuilder"]
+        return found
+
+    def metadata(self, entry_id: int) -> dict[str, str]:
+        """Give the metadata of an entry, as shown in QuPath's project tab."""
+        return {str(k): str(v) for k, v in (self._item(entry_id).get("metadata") or {}).items()}
+
+    def set_builder(self, entry_id: int, builder: Mapping[str, Any]) -> None:
+        """Give an entry another description of its image."""
+        self._item(entry_id)["serverBuilder"] = dict(builder)
+
+    @property
+    def uri(self) -> str:
+        """Where the project was when it was saved; empty when it does not say."""
+        return str(self._content.get("uri") or "")
+
+    def set_uri(self, uri: str) -> None:
+        """Tell where the project is."""
+        self._content["uri"] = uri
+
+    def _item(self, entry_id: int) -> dict[str, Any]:
         for item in self._content["images"]:
             if int(item["entryID"]) == entry_id:
-                item["metadata"] = {**(item.get("metadata") or {}), **texts}
+                found: dict[str, Any] = item
+                return found
+        raise QuPathError(f"image {entry_id} left {self.folder.project}", "Run again.")
 
     def save(self) -> None:
         """Write the file; the one before stays as ``project.qpproj.backup``, as QuPath does it.

@@ -66,6 +66,45 @@ class ProjectFolder:
         """Where scripts find the engine."""
         return self.root / "nucliseg" / "engine.json"
 
+    @property
+    def writer_lock(self) -> Path:
+        """Locked by the one process that may write images."""
+        return self.root / "nucliseg" / ".writer.lock"
+
+    @property
+    def run_lock(self) -> Path:
+        """Locked by the one run that works on the project."""
+        return self.root / "nucliseg" / ".run.lock"
+
+    @property
+    def journal(self) -> Path:
+        """What each run did, a line an image."""
+        return self.root / "nucliseg" / "journal.jsonl"
+
+    def work(self, entry_id: int) -> Path:
+        """Give the folder of tiles that are done of an image that is not."""
+        return self.root / "nucliseg" / "work" / str(entry_id)
+
+    def staged(self, entry_id: int) -> Path:
+        """Give the folder of a result that waits to be written."""
+        return self.root / "nucliseg" / "staged" / str(entry_id)
+
+    def result(self, entry_id: int) -> Path:
+        """Give the numbers of one image."""
+        return self.root / "nucliseg" / "results" / f"{entry_id}.json"
+
+    def thumbnail(self, entry_id: int) -> Path:
+        """Give the picture of one image with its nuclei."""
+        return self.root / "nucliseg" / "results" / f"{entry_id}.jpg"
+
+    def run(self, run_id: str) -> Path:
+        """Give everything needed to repeat a run."""
+        return self.root / "nucliseg" / "runs" / f"{run_id}.json"
+
+    def report(self, name: str) -> Path:
+        """Give a table of all images, or the report."""
+        return self.root / "nucliseg" / "report" / name
+
     def check_inside(self) -> None:
         """Refuse a project whose folders lead elsewhere.
 
