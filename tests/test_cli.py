@@ -19,7 +19,7 @@ import tifffile
 
 from nucliseg_qp.cli import run
 
-VERBS = ("detect", "annotate", "demo", "doctor", "settings")
+VERBS = ("detect", "annotate", "demo", "doctor", "settings", "train", "evaluate", "export")
 PROGRAM = (sys.executable, "-m", "nucliseg_qp")
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 CORNER = "--region=0,0,300,300"

@@ -132,6 +132,14 @@ def test_a_second_run_replaces_the_first_and_its_shards(small_slide, tmp_path, e
     assert len(read_features(tmp_path / "nuclei" / "small.geojson.gz")) == one_file.nuclei
 
 
+def test_an_image_named_like_a_shard_keeps_its_nuclei_in_a_later_run(small_slide, tmp_path, engine):
+    for name in ("a.001.ome.tif", "a.ome.tif"):
+        (tmp_path / name).symlink_to(small_slide)
+        detect_images([tmp_path / name], tmp_path / "out", Job(engine, PART))
+    names = {path.name for path in (tmp_path / "out" / "nuclei").iterdir()}
+    assert names == {"a.001.geojson.gz", "a.geojson.gz"}
+
+
 def test_an_image_without_nuclei_has_files_too(tmp_path, engine):
     path = tmp_path / "white.tif"
     tifffile.imwrite(path, np.full((300, 300, 3), 255, np.uint8), photometric="rgb")

@@ -95,15 +95,16 @@ def _write_shards(path: Path, shards: Iterable[Iterable[bytes]]) -> list[Path]:
     paths: list[Path] = []
     with ExitStack() as all_or_none:
         for number, lines in enumerate(shards, start=1):
-            paths.append(_shard_path(path, number))
+            # The first goes under the whole name: "a.001" may be another image's.
+            paths.append(path if number == 1 else _shard_path(path, number))
             partial = all_or_none.enter_context(whole_file(paths[-1]))
             with partial.open("wb") as file:
                 file.write(_gzip_name(path))
                 _write_collection(file, lines)
-    if len(paths) > 1:
+    if len(paths) == 1:
         return paths
     try:
-        return [paths[0].replace(path)]
+        return [path.replace(_shard_path(path, 1)), *paths[1:]]
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror})", "Free it.") from error
 
