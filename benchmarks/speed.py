@@ -104,16 +104,18 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=4096, help="side of the slide in px")
     parser.add_argument("--density", type=float, default=400, help="nuclei per 1024 tile")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--mask-mpp", type=float, default=0.25, help="pixel size of the outlines")
     args = parser.parse_args()
 
     import torch
 
-    from nucliseg_qp.config import Settings
+    from nucliseg_qp.config import load_settings
     from nucliseg_qp.pipeline import Engine
     from nucliseg_qp.training.slides import write_slide
 
     torch.set_num_threads(1)
-    engine, once = Engine.start(Settings()), yardstick()
+    settings = load_settings(None, {"masks": {"mpp": args.mask_mpp}})
+    engine, once = Engine.start(settings), yardstick()
     tiles = (args.size / TILE_PX) ** 2
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slide.ome.tif"

@@ -81,14 +81,30 @@ def seed_radii_px(
 
 
 def draw_seeds(
-    labels: NDArray[np.int32], keypoints: NDArray[np.float64], radii_px: NDArray[np.float64]
+    labels: NDArray[np.int32],
+    keypoints: NDArray[np.float64],
+    radii_px: NDArray[np.float64],
+    numbers: NDArray[np.int32] | None = None,
 ) -> None:
-    """Draw the disc of keypoint ``i`` with ``i + 1`` into a label image, in place."""
+    """Draw the disc of each keypoint into a label image, in place.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape (h, w)
+        Changed.
+    keypoints : ndarray, shape (n, 2)
+        x, y in pixels.
+    radii_px : ndarray, shape (n,)
+        Radius of each disc.
+    numbers : ndarray of int32, shape (n,), optional
+        What is drawn, 1 to n when left out.
+    """
     import cv2
 
     centres = np.floor(keypoints).astype(int).tolist()
     radii = np.floor(radii_px).astype(int).tolist()
-    for number, (centre, radius) in enumerate(zip(centres, radii, strict=True), start=1):
+    drawn = range(1, len(centres) + 1) if numbers is None else numbers.tolist()
+    for number, centre, radius in zip(drawn, centres, radii, strict=True):
         cv2.circle(labels, centre, radius, number, thickness=-1)
 
 

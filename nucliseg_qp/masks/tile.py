@@ -137,11 +137,10 @@ def outline_tile(
     seed_xy = (np.stack([near.x, near.y], axis=1) - _corner(tile.crop)) / grid.downsample
     view = grid.view(tile, settings)
     window = grid.inside(view, tile.crop)
-    steps = label_nuclei(image, seed_xy, statistics, settings, grid.mpp, window)
+    owned = tile.core.contains(near.x, near.y) & near.wanted
+    steps = label_nuclei(image, seed_xy, statistics, settings, grid.mpp, window, owned)
     labels = steps.labels
     _clear_outside(labels, grid.inside(view.intersection(grid.bounds), view))
-    owned = tile.core.contains(near.x, near.y) & near.wanted
-    _renumber(labels, owned)
     outlines = trace_outlines(labels, int(owned.sum()))
     area_um2 = outlines.area_px * grid.mpp**2
     kept = (outlines.area_px > 0) & (area_um2 >= settings.min_area_um2)

@@ -51,6 +51,7 @@ def label_nuclei(
     settings: MaskSettings,
     mpp: float,
     window: Region | None = None,
+    wanted: NDArray[np.bool_] | None = None,
 ) -> MaskSteps:
     """Give every pixel the number of its nucleus.
 
@@ -69,12 +70,14 @@ def label_nuclei(
     window : Region, optional
         Part of the image that is wanted, in its pixels, at multiples of `flood_factor`; the flood
         uses all of the image.
+    wanted : ndarray of bool, shape (n,), optional
+        Keypoints whose nuclei are labelled; the others only hold their ground in the flood.
 
     Returns
     -------
     MaskSteps
-        Of the window. ``labels`` holds ``i + 1`` for keypoint ``i``, 0 for background.  A label
-        may still have holes and islands; see `nucliseg_qp.masks.outlines`.
+        Of the window. ``labels`` holds ``i + 1`` for the wanted keypoint ``i``, 0 elsewhere.  A
+        label may still have holes and islands; see `nucliseg_qp.masks.outlines`.
     """
     factor = flood_factor(settings, mpp)
     window = window or Region(0, 0, image.shape[1], image.shape[0])
@@ -85,15 +88,41 @@ def label_nuclei(
     zones = find_zones(red, keypoints / factor, threshold, settings, mpp * factor)
     limit = _faintest(red, zones.seeds, len(keypoints), statistics.background, settings)
     labels = flood(adjusted, zones, len(keypoints))
-    _cut_at_reach(labels, keypoints / factor, settings.reach_um / (mpp * factor))
+    _cut_far(labels, keypoints / factor, settings.reach_um / (mpp * factor))
+    number = _numbers(np.ones(len(keypoints), bool) if wanted is None else wanted)
     part = _slices(window, factor)
     fine = statistics.adjust_red(np.ascontiguousarray(image[_slices(window, 1)]))
     fine = smooth(fine, settings.smooth_um / mpp)
-    labels = _enlarged(labels[part], factor)
     centres = keypoints - (window.x_px, window.y_px)
-    _trim(labels, fine, limit, centres, settings.max_area_um2 / mpp**2)
-    draw_seeds(labels, centres, seed_radii_px(keypoints, settings, mpp))
+    held = np.flatnonzero(number)
+    ends = _Ends(limit[np.append(0, held)], centres[held - 1], settings.max_area_um2 / mpp**2)
+    labels = _ended(np.take(number, labels[part]), fine, ends)
+    draw_seeds(labels, centres, seed_radii_px(keypoints, settings, mpp), number[1:])
     return MaskSteps(adjusted[part], Zones(zones.seeds[part], zones.unknown[part]), labels)
+
+
+class _Ends(NamedTuple):
+    # Where nuclei 1 to n end: faintest red (n + 1,), centres (n, 2) and largest area.
+    limit: NDArray[np.float32]
+    centres: NDArray[np.float64]
+    max_area_px: float
+
+
+def _ended(labels: NDArray[np.int32], red: NDArray[np.uint8], ends: _Ends) -> NDArray[np.int32]:
+    factor = len(red) // len(labels)
+    largest_px = np.bincount(labels.reshape(-1))[1:].max(initial=0) * factor**2
+    labels = _enlarged(labels, factor)
+    _trim(labels, red, ends.limit)
+    if largest_px > ends.max_area_px:
+        _cut_large(labels, ends.centres, ends.max_area_px)
+    return labels
+
+
+def _numbers(wanted: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Give the new number of each label, 0 for those that are not wanted, shape (n + 1,)."""
+    number = np.zeros(len(wanted) + 1, np.int32)
+    number[1:][wanted] = np.arange(1, int(wanted.sum()) + 1)
+    return number
 
 
 def _slices(window: Region, factor: int) -> tuple[slice, slice]:
@@ -186,29 +215,30 @@ def _cut_at_reach(
 
 def _cut_far(labels: NDArray[np.int32], keypoints: NDArray[np.float64], reach_px: float) -> None:
     # The flood may run on into what only a neighbour can reach.
-    where = np.flatnonzero(labels)
-    row, column = np.divmod(where, labels.shape[1])
-    x, y = keypoints.astype(np.float32)[labels.reshape(-1)[where] - 1].T
-    far = (column + 0.5 - x) ** 2 + (row + 0.5 - y) ** 2 > reach_px**2
-    labels.reshape(-1)[where[far]] = 0
+    flat = labels.reshape(-1)
+    where = np.flatnonzero(flat)
+    row = where // labels.shape[1]
+    x, y = keypoints.astype(np.float32).T - np.float32(0.5)
+    owner = flat[where] - 1
+    across = (where - row * labels.shape[1]).astype(np.float32) - x[owner]
+    down = row.astype(np.float32) - y[owner]
+    flat[where[across * across + down * down > reach_px**2]] = 0
 
 
-def _trim(
-    labels: NDArray[np.int32],
-    red: NDArray[np.uint8],
-    limit: NDArray[np.float32],
-    keypoints: NDArray[np.float64],
-    max_area_px: float,
-) -> None:
+def _trim(labels: NDArray[np.int32], red: NDArray[np.uint8], limit: NDArray[np.float32]) -> None:
     # In whole grey levels the limit is a byte a pixel; label 0 keeps everything.
     level = np.clip(np.floor(limit), 0, 255).astype(np.uint8)
     level[0] = 255
     labels *= red <= np.take(level, labels)
-    large = np.bincount(labels.reshape(-1), minlength=len(limit)) > max_area_px
+
+
+def _cut_large(
+    labels: NDArray[np.int32], keypoints: NDArray[np.float64], max_area_px: float
+) -> None:
+    large = np.bincount(labels.reshape(-1)) > max_area_px
     large[0] = False
-    if large.any():
-        row, column = np.nonzero(large[labels])
-        centre = keypoints[labels[row, column] - 1]
-        far = np.hypot(column + 0.5 - centre[:, 0], row + 0.5 - centre[:, 1])
-        outside = far > np.sqrt(max_area_px / np.pi)
-        labels[row[outside], column[outside]] = 0
+    row, column = np.nonzero(large[labels])
+    centre = keypoints[labels[row, column] - 1]
+    far = np.hypot(column + 0.5 - centre[:, 0], row + 0.5 - centre[:, 1])
+    outside = far > np.sqrt(max_area_px / np.pi)
+    labels[row[outside], column[outside]] = 0
