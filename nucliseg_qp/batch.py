@@ -38,7 +38,7 @@ __all__ = [
     "numbered",
 ]
 
-Status = Literal["done", "incomplete", "failed"]
+Status = Literal["done", "incomplete", "failed", "staged", "skipped"]
 
 _SHARD = re.compile(r"\.\d{3,}$")
 

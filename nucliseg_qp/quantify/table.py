@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Status", "SummaryRow", "TableWriter", "summary_row", "write_summary", "write_table"]
 
 LengthUnit = Literal["um", "px"]
-Status = Literal["done", "incomplete", "failed"]
+Status = Literal["done", "incomplete", "failed", "staged", "skipped"]
 """How an image ended; only one that is done has scores."""
 
 SummaryRow = dict[str, str | int | float | None]

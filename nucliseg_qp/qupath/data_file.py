@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["DataState", "data_problem", "data_state", "file_problem"]
+__all__ = ["DataState", "data_problem", "data_stamp", "data_state", "file_problem"]
 
 _JAVA = b"\xac\xed\x00\x05"
 _TITLE = b"Data file version"
@@ -53,6 +53,15 @@ def data_state(entry_folder: Path) -> DataState:
     except FileNotFoundError:
         return DataState()
     return DataState(found.st_size, found.st_mtime_ns, digest)
+
+
+def data_stamp(entry_folder: Path) -> list[int]:
+    """Give size and time of ``data/<id>/data.qpdata``; empty when there is none."""
+    try:
+        found = (entry_folder / "data.qpdata").stat()
+    except FileNotFoundError:
+        return []
+    return [found.st_size, found.st_mtime_ns]
 
 
 def data_problem(entry_folder: Path) -> str:
