@@ -15,7 +15,7 @@ from nucliseg_qp.images.scope import Scope
 from nucliseg_qp.images.tiles import clip_window, plan_tiles, plan_windows
 from nucliseg_qp.images.tissue import find_tissue
 from nucliseg_qp.keypoints.search import Keypoints
-from nucliseg_qp.masks.statistics import SlideStatistics, sample_statistics
+from nucliseg_qp.masks.statistics import SAMPLE_PX, SlideStatistics, sample_statistics
 from nucliseg_qp.masks.tile import MaskGrid, read_crop
 from nucliseg_qp.pictures.stages import stage_pictures
 from nucliseg_qp.work import Inline, TilePlan, Workers, tile_nuclei
@@ -118,7 +118,9 @@ class Analysis:
     @cached_property
     def statistics(self) -> SlideStatistics:
         """Colours of the whole slide, also when only a part of it is analysed."""
-        windows = self._plan_windows(Scope())
+        # Windows of their own: colours must not depend on how the network is fed.
+        bounds = self.slide.bounds
+        windows = plan_windows(bounds, self._downsample, SAMPLE_PX, 0, self.tissue)
         return sample_statistics(self.slide, windows, self._downsample, self.tissue)
 
     @cached_property

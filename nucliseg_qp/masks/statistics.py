@@ -20,10 +20,18 @@ if TYPE_CHECKING:
     from nucliseg_qp.images.slide import Slide
     from nucliseg_qp.images.tissue import TissueMask
 
-__all__ = ["SlideStatistics", "otsu_threshold", "sample_statistics", "three_class_otsu"]
+__all__ = [
+    "SAMPLE_PX",
+    "SlideStatistics",
+    "otsu_threshold",
+    "sample_statistics",
+    "three_class_otsu",
+]
 
+SAMPLE_PX = 512
+"""Side of the windows the statistics are taken from, at the resolution of the network."""
 SAMPLES = 24
-"""Windows the statistics are taken from: 24 of 688 px are 11 million pixels."""
+"""Their number at most: 6 million pixels."""
 
 RED = 0
 WHITE_SHARE = 0.995
