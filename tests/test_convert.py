@@ -20,8 +20,9 @@ from nucliseg_qp.qupath.files import write_files
 from nucliseg_qp.qupath.scripts import IMPORT_NUCLEI, groovy_source
 from nucliseg_qp.qupath.truth import read_project
 from nucliseg_qp.training.coco import read_coco
-from nucliseg_qp.training.convert import ConvertSettings, convert
+from nucliseg_qp.training.convert import convert
 from nucliseg_qp.training.convert_endonuke import consensus
+from nucliseg_qp.training.convert_settings import ConvertSettings
 from nucliseg_qp.training.splits import assign_splits, grouping, load_splits
 from nucliseg_qp.training.tables import read_table
 

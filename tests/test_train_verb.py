@@ -34,7 +34,8 @@ from nucliseg_qp.training.fit_settings import FitSettings
 from nucliseg_qp.training.lightning import KeypointTraining
 from nucliseg_qp.training.looks import plain_look
 from nucliseg_qp.training.metrics import score_points
-from nucliseg_qp.training.own import OwnTraining, fit_settings
+from nucliseg_qp.training.own import fit_settings
+from nucliseg_qp.training.own_settings import OwnTraining
 from nucliseg_qp.training.pseudo import _turned_back, pseudo_folder, pseudo_labels
 from nucliseg_qp.training.search import RATES, find_batch_size, find_learning_rate
 from nucliseg_qp.training.session import Session, SessionSettings

@@ -5,7 +5,6 @@ Pixels are brought to the tile's resolution by the same code that feeds the netw
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections import Counter
@@ -18,6 +17,7 @@ from nucliseg_qp.errors import InputError, OutputError, UsageError
 from nucliseg_qp.images.slide import open_slide
 from nucliseg_qp.outputs import make_folder, whole_file
 from nucliseg_qp.training.coco import TileRecord, coco_file, write_coco
+from nucliseg_qp.training.convert_settings import ConvertSettings
 from nucliseg_qp.training.splits import (
     SPLITS,
     assign_splits,
@@ -25,7 +25,7 @@ from nucliseg_qp.training.splits import (
     load_splits,
     save_splits,
 )
-from nucliseg_qp.training.tiling import Mode, Tiling, tiles_of
+from nucliseg_qp.training.tiling import Tiling, tiles_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,64 +36,6 @@ if TYPE_CHECKING:
     from nucliseg_qp.training.tiling import Tile
 
 __all__ = ["ConvertReport", "ConvertSettings", "convert"]
-
-
-@dataclass(frozen=True)
-class ConvertSettings:
-    """How a data set is made.
-
-    Attributes
-    ----------
-    out : Path
-        Folder to make; must not exist yet, or be empty.
-    name : str
-        Name of the data set, shown by `evaluate`.
-    mode : str
-        ``cut``: tiles at `mpp`, side by side. ``resize``: every image becomes one tile, whatever
-        its resolution; the pixel size is kept per tile.
-    mpp : float
-        um per pixel of tiles that are cut.
-    tile_px : int
-        Side of a tile.
-    shares : tuple of float
-        Of the tiles for train, validation and test.
-    seed : int
-        Of the splits.
-    group_by : str
-        See `splits.grouping`.
-    splits : Path or None
-        ``splits.json`` of an earlier conversion, whose groups keep their split.
-    image_mpp : float or None
-        um per pixel of the images, whatever they say.
-    width_um : float or None
-        Width of every image in um instead.
-    allow_empty : bool
-        Whether an image without a single nucleus is meant so.
-    """
-
-    out: Path
-    name: str
-    mode: Mode = "cut"
-    mpp: float = 0.5
-    tile_px: int = 256
-    shares: tuple[float, float, float] = (0.7, 0.15, 0.15)
-    seed: int = 0
-    group_by: str = "auto"
-    splits: Path | None = None
-    image_mpp: float | None = None
-    width_um: float | None = None
-    allow_empty: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
-        if not 0.05 <= self.mpp <= 10 or not math.isfinite(self.mpp):
-            raise UsageError(f"--mpp {self.mpp} is no pixel size", "Give um per pixel, as in 0.5")
-        if self.tile_px < 32 or self.tile_px % 8:
-            raise UsageError(f"--tile-px {self.tile_px}", "Give a multiple of 8, 32 or more")
-        if min(self.shares) < 0 or not 0.99 < sum(self.shares) < 1.01:
-            raise UsageError(f"shares {self.shares} do not add up to 1", "As in 0.7,0.15,0.15")
-        if self.image_mpp is not None and self.width_um is not None:
-            raise UsageError("both --slide-mpp and --image-um are given", "Give one of them")
 
 
 @dataclass
@@ -141,7 +83,8 @@ def convert(
     make_folder(settings.out.parent)
     partial = settings.out.with_name(f".{settings.out.name}.{os.getpid()}.part")
     try:
-        report = _convert(images, replace(settings, out=partial), advance)
+        named = replace(settings, name=settings.name or settings.out.name, out=partial)
+        report = _convert(images, named, advance)
         if settings.out.exists():
             settings.out.rmdir()
         partial.rename(settings.out)
@@ -223,7 +166,7 @@ def _write_tile(
         side_px=settings.tile_px,
         valid_px=tile.valid_px,
         mpp=tile.mpp,
-        dataset=settings.name,
+        dataset=settings.name or "",
         group=group,
         source=image.path.name,
         origin_px=tile.origin_px,

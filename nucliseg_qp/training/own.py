@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nucliseg_qp.errors import UsageError
 from nucliseg_qp.keypoints.model import KeypointModel, load_model, save_model
 from nucliseg_qp.training.coco import coco_file, read_coco
 from nucliseg_qp.training.evaluate import evaluate, read_tiles
 from nucliseg_qp.training.fit import fit
 from nucliseg_qp.training.fit_settings import FitSettings
 from nucliseg_qp.training.judge import Matching
+from nucliseg_qp.training.own_settings import SCRATCH, OwnTraining
 from nucliseg_qp.training.session import Session, SessionSettings
 
 if TYPE_CHECKING:
@@ -20,56 +19,14 @@ if TYPE_CHECKING:
 
     from nucliseg_qp.training.session import Watcher
 
-__all__ = ["OwnTraining", "compare_runs", "fit_settings", "train_own"]
-
-SCRATCH = "scratch"
+__all__ = ["compare_runs", "fit_settings", "train_own"]
 
 
-@dataclass(frozen=True)
-class OwnTraining:
-    """What `train` was asked for; see the options of that name."""
-
-    data: tuple[Path, ...]
-    out: Path
-    name: str = "my-nuclei"
-    start: str = "default"
-    minutes: float = 30.0
-    steps: int = 100_000
-    mpp: float | None = None
-    width: int | None = None
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    find_learning_rate: bool = False
-    find_batch_size: bool = False
-    synthetic: float = 0.25
-    copy_paste: float = 0.0
-    unlabelled: Path | None = None
-    unlabelled_um: float = 0.0
-    check_steps: int = 250
-    patience: int = 0
-    resume: bool = False
-    seed: int = 0
-    workers: int = 1
-    tensorboard: bool = False
-    wandb: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
-        for value in ("synthetic", "copy_paste"):
-            share = getattr(self, value)
-            if not 0.0 <= share < 1.0:
-                raise UsageError(f"--{value.replace('_', '-')} {share}", "Give a share, 0 to 1")
-        if self.minutes <= 0 or self.steps < 1 or self.batch_size < 1:
-            raise UsageError("there is no time, step or crop to train with", "Give more than 0")
-        if self.width is not None and self.start != SCRATCH:
-            raise UsageError("--width is for a model from scratch", "Add --start scratch")
-
-    @property
-    def teacher(self) -> KeypointModel | None:
-        """The model to go on from; none from scratch."""
-        if self.start == SCRATCH:
-            return None
-        return load_model(None if self.start == "default" else self.start)
+def _teacher(how: OwnTraining) -> KeypointModel | None:
+    """Give the model to go on from; none from scratch."""
+    if how.start == SCRATCH:
+        return None
+    return load_model(None if how.start == "default" else how.start)
 
 
 def fit_settings(how: OwnTraining) -> FitSettings:
@@ -83,7 +40,7 @@ def fit_settings(how: OwnTraining) -> FitSettings:
         When the start model cannot be used.
     """
     read_tiles(how.data, "train")
-    teacher = how.teacher
+    teacher = _teacher(how)
     plain = FitSettings(out=how.out)
     shares = {"own": 1.0 - how.synthetic, "synthetic": how.synthetic}
     if how.unlabelled is not None:
@@ -150,7 +107,7 @@ def compare_runs(how: OwnTraining, models: Sequence[Path]) -> list[dict[str, obj
     tiles = [tile for path in judges for tile in read_coco(path, "validation")]
     listed = {path.stem if path.parent == how.out else path.parent.name: path for path in models}
     rows = []
-    teacher = how.teacher
+    teacher = _teacher(how)
     candidates = {"start": teacher} if teacher else {}
     candidates |= {name: load_model(path) for name, path in listed.items()}
     for name, model in candidates.items():
