@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from nucliseg_qp.cli.options import Config, DryRun, Images, RegionText, SlideMpp, Within
+from nucliseg_qp.cli.options import (
+    Config,
+    DryRun,
+    Images,
+    RegionText,
+    SlideMpp,
+    WholeProject,
+    Within,
+)
 from nucliseg_qp.config import Settings
 
 __all__ = ["annotate"]
@@ -17,28 +25,34 @@ def annotate(
     images: Images,
     /,
     *,
-    project: Annotated[Path, Parameter(name=("--project", "-o"))],
+    project: Annotated[Path | None, Parameter(name=("--project", "-o"))] = None,
     writer: Literal["auto", "paquo", "files"] = "auto",
     slide_mpp: SlideMpp = None,
     region: RegionText = None,
     within: Within = None,
     config: Config = None,
     dry_run: DryRun = False,
+    whole: WholeProject | None = None,
     settings: Settings | None = None,
 ) -> int:
     """Find nuclei and put them into a QuPath project as classified detections.
 
     Example: `nucliseg-qp annotate slides/*.svs --project ki67_project`
 
-    Images that are not in the project are added. Nuclei of an earlier run are replaced, except
-    those that somebody reclassified, locked or redrew.
+    Example: `nucliseg-qp annotate ki67_project/project.qpproj --scope class:Tumor`
+
+    Given images, those that are not in the project are added. Given a project, its images are
+    analysed as QuPath shows them, and a run that was cut off is gone on with. Nuclei of an earlier
+    run are replaced, except those that somebody reclassified, moved, redrew, locked or added;
+    those that somebody deleted stay away.
 
     Parameters
     ----------
     images
-        Whole-slide images, TIFF, OME-TIFF, PNG or JPEG; 8-bit RGB brightfield.
+        Whole-slide images, TIFF, OME-TIFF, PNG or JPEG; 8-bit RGB brightfield. Or one project:
+        its project.qpproj or its folder.
     project
-        Folder of the project; made if it does not exist.
+        Folder of the project that images are added to; made if it does not exist.
     writer
         paquo writes through an installed QuPath; files writes a folder that QuPath opens, with a
         script that imports the nuclei; auto takes paquo where QuPath is found.
@@ -46,9 +60,14 @@ def annotate(
     from nucliseg_qp.annotate import annotate_images
     from nucliseg_qp.batch import named_images
     from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.annotate_project import annotate_whole, given_project
     from nucliseg_qp.cli.jobs import open_job, plan_lines, worst_code
     from nucliseg_qp.qupath.install import choose_writer
 
+    root = given_project(images, project, (region, within), writer, whole)
+    if root is not None or project is None:
+        job = open_job(settings, config, slide_mpp, None, None)
+        return annotate_whole(root or Path(), job, whole or WholeProject(), dry_run)
     images = list(named_images(images).values())
     chosen = choose_writer(writer)
     job = open_job(settings, config, slide_mpp, region, within)

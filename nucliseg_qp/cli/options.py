@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-__all__ = ["Config", "DryRun", "Images", "RegionText", "SlideMpp", "Within"]
+__all__ = ["Config", "DryRun", "Images", "RegionText", "SlideMpp", "WholeProject", "Within"]
 
 Images = Annotated[list[Path], Parameter(negative=())]
 SlideMpp = Annotated[
@@ -28,3 +29,39 @@ Config = Annotated[
 DryRun = Annotated[
     bool, Parameter(negative=(), help="Print the merged settings and the plan, and stop.")
 ]
+
+_PROJECT = Group("Whole project: when the image given is a QuPath project", sort_key=0)
+_Many = Parameter(group=_PROJECT, negative=(), consume_multiple=False)
+_Flag = Parameter(group=_PROJECT, negative=())
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WholeProject:
+    """What is done to a whole project.
+
+    Parameters
+    ----------
+    scope
+        image, tissue, annotations, class:NAME or name:NAME (annotations of a class or a name).
+    image
+        Only these images: a name, a pattern with * or ?, or # and a number; may be repeated.
+    metadata
+        Only images with this metadata: KEY=VALUE, the value may be a pattern; may be repeated.
+    again
+        Analyse also images that are done.
+    replace_all
+        Replace all nuclei in the scope, also those that people changed, drew or deleted.
+    yes
+        Do not ask before --replace-all.
+    apply_staged
+        Analyse nothing; write the results that wait because somebody saved meanwhile.
+    """
+
+    scope: Annotated[str, Parameter(group=_PROJECT)] = "image"
+    image: Annotated[list[str], _Many] = field(default_factory=list)
+    metadata: Annotated[list[str], _Many] = field(default_factory=list)
+    again: Annotated[bool, _Flag] = False
+    replace_all: Annotated[bool, _Flag] = False
+    yes: Annotated[bool, _Flag] = False
+    apply_staged: Annotated[bool, _Flag] = False

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nucliseg_qp.errors import InputError
-from nucliseg_qp.geometry import Region
 from nucliseg_qp.images.calibration import Calibration
 from nucliseg_qp.images.slide import Slide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from nucliseg_qp.geometry import Region
 
 __all__ = ["CroppedSlide", "Orientation", "TurnedSlide"]
 
@@ -50,7 +51,9 @@ class Orientation:
     def clockwise(cls, quarters: int) -> Orientation:
         """Give the turn by ``quarters`` times 90 degrees clockwise."""
         # A quarter: (x, y) becomes (height - y, x).
-        return (cls(), cls(False, True, True), cls(True, True), cls(True, False, True))[quarters % 4]
+        return (cls(), cls(False, True, True), cls(True, True), cls(True, False, True))[
+            quarters % 4
+        ]
 
 
 class TurnedSlide(Slide):

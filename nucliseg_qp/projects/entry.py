@@ -73,7 +73,9 @@ class OpenedEntry:
         about = {
             "size_px": self.description["size_px"],
             "mpp": None if mpp is None else [round(mpp.mpp_x, 6), round(mpp.mpp_y, 6)],
-            "stains": [[round(v, 5) for v in _unit(one)] for one in (stains.hematoxylin, stains.dab)],
+            "stains": [
+                [round(v, 5) for v in _unit(one)] for one in (stains.hematoxylin, stains.dab)
+            ],
             "background": [round(value, 2) for value in stains.background],
             "scope": self.description["scope"],
         }
@@ -168,9 +170,7 @@ def open_held(
     return OpenedEntry(slide, stained, scope, description, warnings)
 
 
-def analyse(
-    opened: OpenedEntry, cache: TileCache, progress: Progress, thumbnail: Path
-) -> Findings:
+def analyse(opened: OpenedEntry, cache: TileCache, progress: Progress, thumbnail: Path) -> Findings:
     """Find the nuclei of an image, tile by tile, and keep them in ``cache``.
 
     Raises

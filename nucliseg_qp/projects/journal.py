@@ -14,7 +14,6 @@ from nucliseg_qp.errors import OutputError, QuPathError
 from nucliseg_qp.outputs import make_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from nucliseg_qp.engine import Engine
@@ -144,7 +143,7 @@ def engine_facts(engine: Engine, scope: ProjectScope) -> dict[str, Any]:
     }
 
 
-def file_facts(paths: list[Path]) -> list[Mapping[str, Any]]:
+def file_facts(paths: list[Path]) -> list[dict[str, Any]]:
     """Tell image files apart by name, size and first bytes, wherever they lie."""
     facts = []
     for path in paths:

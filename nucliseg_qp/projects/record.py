@@ -58,6 +58,10 @@ def end_run(folder: ProjectFolder, name: str, outcomes: Sequence[EntryOutcome]) 
     record = read_run(folder.run(name))
     if record is None:
         return
+    if not record["images"] and all(one.earlier for one in outcomes):
+        # There was nothing to do.
+        folder.run(name).unlink()
+        return
     record["finished"] = all(one.status in ("done", "skipped") for one in outcomes)
     record["images"] = [
         {

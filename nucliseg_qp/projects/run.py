@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,7 +25,6 @@ from nucliseg_qp.provenance import entry_metadata
 from nucliseg_qp.qupath.data_file import data_stamp
 from nucliseg_qp.qupath.held import EntryResult
 from nucliseg_qp.qupath.lock import locked
-from nucliseg_qp.qupath.project_folder import ProjectFolder
 from nucliseg_qp.qupath.worker import QuPathWorker
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.qupath.entries import Entry
     from nucliseg_qp.qupath.held import Held, Written
     from nucliseg_qp.qupath.project_file import ProjectFile
+    from nucliseg_qp.qupath.project_folder import ProjectFolder
 
 __all__ = ["EntryOutcome", "ProjectJob", "ProjectRun", "annotate_project"]
 
@@ -225,9 +225,7 @@ class ProjectRun:
                 self._take(found, outcome)
                 self._finish(entry, outcome, opened, found, held, fingerprint)
 
-    def _is_known(
-        self, entry: Entry, held: Held, fingerprint: str, outcome: EntryOutcome
-    ) -> bool:
+    def _is_known(self, entry: Entry, held: Held, fingerprint: str, outcome: EntryOutcome) -> bool:
         """Tell whether this very analysis was done, though somebody saved the image since."""
         last = self._journal.last(entry.id)
         if self._renews or last is None or last.fingerprint != fingerprint:
@@ -241,10 +239,9 @@ class ProjectRun:
         known = read_numbers(self._folder.result(entry.id))
         if known is not None:
             scope = [one.id for one in known.areas if one.in_scope]
-            areas = area_numbers(held, scope)
-            stamp = data_stamp(self._folder.data(entry.id))
-            changed = {"counts": held.counts, "areas": areas, "data": stamp}
-            ImageNumbers(**{**known.__dict__, **changed}).save(self._folder.result(entry.id))
+            areas, stamp = area_numbers(held, scope), data_stamp(self._folder.data(entry.id))
+            now = replace(known, counts=held.counts, areas=areas, data=stamp)
+            now.save(self._folder.result(entry.id))
         return True
 
     @property
@@ -366,7 +363,9 @@ class ProjectRun:
         if outcome.status != "done":
             return {**status, "NucliSeg problem": outcome.problem}
         about = entry_metadata(self._job.engine, outcome.facts, outcome.status)
-        counts = {f"NucliSeg {name}": str(number) for name, number in outcome.counts.items() if name}
+        counts = {
+            f"NucliSeg {name}": str(number) for name, number in outcome.counts.items() if name
+        }
         scope = {"NucliSeg scope": str(self._job.scope), "NucliSeg problem": ""}
         return {**about, **counts, **scope, **status}
 

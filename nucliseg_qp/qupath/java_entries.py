@@ -238,7 +238,11 @@ def _stains(data: JavaObject) -> dict[str, list[float]] | None:
     if stains is None:
         return None
     found = {
-        str(stain.getName()): [float(stain.getRed()), float(stain.getGreen()), float(stain.getBlue())]
+        str(stain.getName()): [
+            float(stain.getRed()),
+            float(stain.getGreen()),
+            float(stain.getBlue()),
+        ]
         for stain in (stains.getStain(1), stains.getStain(2))
     }
     background = (stains.getMaxRed(), stains.getMaxGreen(), stains.getMaxBlue())

@@ -92,7 +92,9 @@ def _write(data: JavaObject, path: Path) -> None:
         raise OSError(0, reason if reason != str(path) else "no access") from None
 
 
-def _check(path: Path, expected: dict[str, int], count: Callable[[JavaObject], dict[str, int]]) -> None:
+def _check(
+    path: Path, expected: dict[str, int], count: Callable[[JavaObject], dict[str, int]]
+) -> None:
     # QuPath's reader never comes back from a cut file: look first.
     if problem := file_problem(path):
         raise QuPathError(f"the new data is not whole: {problem}")

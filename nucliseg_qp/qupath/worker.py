@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -106,10 +107,8 @@ class QuPathWorker:
         self._seen.clear()
         if process is None or process.stdin is None:
             return
-        try:
+        with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
-        except BrokenPipeError:
-            pass
         try:
             process.wait(_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:

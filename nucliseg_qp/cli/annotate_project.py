@@ -1,0 +1,131 @@
+"""``nucliseg-qp annotate PROJECT.qpproj``: from options to a run over a whole project."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from nucliseg_qp.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from nucliseg_qp.batch import Job
+    from nucliseg_qp.cli.options import WholeProject
+    from nucliseg_qp.projects.run import EntryOutcome, ProjectJob
+
+__all__ = ["annotate_whole", "given_project"]
+
+
+def given_project(
+    images: Sequence[Path],
+    project: Path | None,
+    places: tuple[object, ...],
+    writer: str,
+    whole: WholeProject | None,
+) -> Path | None:
+    """Give the project that stands where images could stand, None when images do.
+
+    Raises
+    ------
+    UsageError
+        When options contradict each other, or images come without ``--project``.
+    """
+    from nucliseg_qp.projects.selection import project_root
+
+    root = project_root(images[0]) if len(images) == 1 and project is None else None
+    if root is None and project is None:
+        raise UsageError(
+            "images need --project", "Give the folder of a project, or one project as the image."
+        )
+    if root is None and whole is not None:
+        raise UsageError(
+            "--scope, --image, --metadata, --again, --replace-all, --apply-staged want a project",
+            "Give project.qpproj in place of the images.",
+        )
+    if root is not None and (any(one is not None for one in places) or writer == "files"):
+        raise UsageError(
+            "a whole project takes no --region, --within or --writer files",
+            "Say where with --scope.",
+        )
+    return root
+
+
+def annotate_whole(root: Path, job: Job, whole: WholeProject, dry_run: bool) -> int:
+    """Run over a project and show what became of it; give the exit code."""
+    from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.jobs import worst_code
+    from nucliseg_qp.cli.show_project import entry_table, merge_lines
+    from nucliseg_qp.projects.late import apply_staged
+    from nucliseg_qp.projects.run import annotate_project
+    from nucliseg_qp.projects.selection import choose_entries, open_project
+    from nucliseg_qp.report import write_report
+
+    wanted = _project_job(root, job, whole)
+    count = len(choose_entries(open_project(root), wanted.selection))
+    asks = whole.replace_all and not whole.yes
+    if dry_run or asks:
+        wants = _show_plan(wanted, ask=not dry_run)
+        if dry_run or not wants:
+            return 0
+    with show.BatchView(count) as view:
+        if whole.apply_staged:
+            outcomes = apply_staged(root, wanted.selection, view)
+        else:
+            show.engine_line(job.engine)
+            outcomes = annotate_project(wanted, view)
+    _show_outcomes(outcomes)
+    if outcomes:
+        show.result(entry_table(outcomes))
+        for line in merge_lines(outcomes):
+            show.note(line)
+    show.note(f"report: {write_report(root)}")
+    return worst_code(outcomes) if outcomes else 0
+
+
+def _project_job(root: Path, job: Job, whole: WholeProject) -> ProjectJob:
+    from nucliseg_qp.projects.run import ProjectJob
+    from nucliseg_qp.projects.scope import ProjectScope
+    from nucliseg_qp.projects.selection import Selection
+
+    return ProjectJob(
+        root=root,
+        engine=job.engine,
+        scope=ProjectScope.from_text(whole.scope),
+        selection=Selection(tuple(whole.image), tuple(whole.metadata)),
+        slide_mpp=job.slide_mpp,
+        mode="replace-all" if whole.replace_all else "replace",
+        again=whole.again,
+    )
+
+
+def _show_plan(job: ProjectJob, *, ask: bool) -> bool:
+    """Show what would be done; give whether to do it."""
+    from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.show_project import plan_table
+    from nucliseg_qp.projects.plan import plan_project
+
+    planned = list(plan_project(job))
+    if not ask:
+        show.result(job.engine.settings.model_dump_json(indent=2))
+    show.result(plan_table(planned))
+    for one in planned:
+        for text in [*one.warnings, *([one.problem] if one.problem else [])]:
+            show.warn(text)
+    if not ask:
+        return True
+    lost = sum(one.by_hand for one in planned)
+    question = f"--replace-all loses the work on {lost} nuclei that people changed or drew"
+    if not sys.stdin.isatty():
+        raise UsageError(question, "Add --yes to do it without being asked.")
+    show.warn(f"{question}. Type yes to go on:")
+    return sys.stdin.readline().strip().lower() == "yes"
+
+
+def _show_outcomes(outcomes: Sequence[EntryOutcome]) -> None:
+    from nucliseg_qp.cli import show
+
+    for outcome in outcomes:
+        for text in outcome.warnings:
+            show.warn(text)

@@ -1,0 +1,47 @@
+"""The numbers of a project that was annotated: tables for programs, one page for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nucliseg_qp.projects.numbers import read_numbers
+from nucliseg_qp.projects.record import last_run
+from nucliseg_qp.projects.selection import open_project
+from nucliseg_qp.report.page import write_page
+from nucliseg_qp.report.tables import annotation_rows, image_rows, write_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["write_report"]
+
+
+def write_report(root: Path) -> Path:
+    """Write ``nucliseg/report``: images and annotations as CSV and Parquet, and a page.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of a project that was annotated.
+
+    Returns
+    -------
+    Path
+        The page, which needs no other file.
+
+    Raises
+    ------
+    QuPathError
+        When the project cannot be read.
+    OutputError
+        When the report cannot be written.
+    """
+    project = open_project(root)
+    folder = project.folder
+    known = [read_numbers(folder.result(entry.id)) for entry in project.entries]
+    images = [one for one in known if one is not None]
+    for name, rows in (("images", image_rows(images)), ("annotations", annotation_rows(images))):
+        write_rows(folder.report(f"{name}.csv"), folder.report(f"{name}.parquet"), rows)
+    page = folder.report("report.html")
+    write_page(page, folder, images, last_run(folder))
+    return page
