@@ -286,6 +286,18 @@ def test_groups_come_from_a_table(tmp_path: Path):
         group(tmp_path / "b.png", None)
 
 
+def test_the_group_of_a_table_of_points_is_the_slide(tmp_path: Path):
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        dotted(tmp_path / "in", name)
+    rows = "".join(f"{name}.png,20,30,{patient}\n" for name, patient in zip("abcd", "1122", strict=True))
+    (tmp_path / "in" / "list.csv").write_text("image,x,y,group\n" + rows)
+    made(tmp_path / "in", tmp_path / "out", group_by="auto", shares=(0.5, 0.5, 0.0))
+    assert load_splits(tmp_path / "out" / "splits.json").keys() == {"1", "2"}
+    (tmp_path / "in" / "list.csv").write_text("image,x,y,group\na.png,1,1,1\na.png,2,2,2\n")
+    with pytest.raises(InputError, match="two groups"):
+        list(read_source(tmp_path / "in"))
+
+
 def test_tiles_of_unknown_slides_are_not_split_silently(tmp_path: Path):
     with pytest.raises(UsageError, match="--group-by"):
         made(release(tmp_path / "in"), tmp_path / "out", group_by="auto", image_mpp=None)

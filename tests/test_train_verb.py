@@ -367,6 +367,8 @@ def test_the_verb_trains_from_the_shipped_model_and_compares(data: Path, tmp_pat
     assert "step 2: f1" in told.err
     shipped, made = load_model().info, load_model(out / "my-nuclei.safetensors").info
     assert (made.width, made.mpp) == (shipped.width, shipped.mpp)
+    # Whoever goes on from a model owes its sources their credit.
+    assert set(made.trained_on) == {*shipped.trained_on, "own annotated slides"}
     assert (out / "without" / "my-nuclei.safetensors").is_file()
 
 

@@ -216,6 +216,8 @@ def _new_net(settings: FitSettings) -> KeypointUNet:
 
 def _describe(settings: FitSettings, net: KeypointUNet, used: list[str]) -> ModelInfo:
     shares = settings.shares or _SHARES
+    earlier = load_model(settings.start).info.trained_on if settings.start else ()
+    credited = (*earlier, *(_CREDITS[name] for name in used if shares.get(name)))
     return ModelInfo(
         name=settings.name,
         mpp=settings.mpp,
@@ -227,5 +229,5 @@ def _describe(settings: FitSettings, net: KeypointUNet, used: list[str]) -> Mode
         nms_radius_px=settings.nms_radius_px,
         width=settings.width,
         sha256=_UNSET_SHA256,
-        trained_on=tuple(_CREDITS[name] for name in used if shares.get(name)),
+        trained_on=tuple(dict.fromkeys(credited)),
     )

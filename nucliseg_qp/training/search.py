@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,15 +34,17 @@ def find_learning_rate(
     from lightning.pytorch.tuner.tuning import Tuner
 
     module.searching = True
-    finder = Tuner(trainer).lr_find(
-        module,
-        datamodule=data,
-        min_lr=1e-5,
-        max_lr=1e-1,
-        num_training=steps,
-        update_attr=False,
-        attr_name="learning_rate",
-    )
+    # The finder draws a bar of its own on stderr and cannot be told not to.
+    with redirect_stderr(StringIO()):
+        finder = Tuner(trainer).lr_find(
+            module,
+            datamodule=data,
+            min_lr=1e-5,
+            max_lr=1e-1,
+            num_training=steps,
+            update_attr=False,
+            attr_name="learning_rate",
+        )
     _end(module)
     found = finder.suggestion() if finder is not None else None
     if found:
