@@ -289,7 +289,7 @@ def test_groups_come_from_a_table(tmp_path: Path):
 def test_the_group_of_a_table_of_points_is_the_slide(tmp_path: Path):
     for name in ("a.png", "b.png", "c.png", "d.png"):
         dotted(tmp_path / "in", name)
-    rows = "".join(f"{name}.png,20,30,{patient}\n" for name, patient in zip("abcd", "1122", strict=True))
+    rows = "a.png,20,30,1\nb.png,20,30,1\nc.png,20,30,2\nd.png,20,30,2\n"
     (tmp_path / "in" / "list.csv").write_text("image,x,y,group\n" + rows)
     made(tmp_path / "in", tmp_path / "out", group_by="auto", shares=(0.5, 0.5, 0.0))
     assert load_splits(tmp_path / "out" / "splits.json").keys() == {"1", "2"}
