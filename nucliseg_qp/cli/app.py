@@ -1,11 +1,28 @@
-"""The verbs and what they share."""
+"""The verbs and what they share.
+
+Each verb's module imports what is heavy only inside of its function, so that --help is quick.
+"""
 
 from __future__ import annotations
 
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 from cyclopts.config import Env
 
 from nucliseg_qp import __version__
+from nucliseg_qp.cli.annotate import annotate
+from nucliseg_qp.cli.data import data
+from nucliseg_qp.cli.demo import demo
+from nucliseg_qp.cli.detect import detect
+from nucliseg_qp.cli.doctor import doctor
+from nucliseg_qp.cli.evaluate import evaluate
+from nucliseg_qp.cli.export import export
+from nucliseg_qp.cli.relink import relink
+from nucliseg_qp.cli.report import report
+from nucliseg_qp.cli.reproduce import reproduce
+from nucliseg_qp.cli.run_request import run_request
+from nucliseg_qp.cli.scripts import scripts
+from nucliseg_qp.cli.settings import settings
+from nucliseg_qp.cli.train import train
 
 __all__ = ["app"]
 
@@ -21,18 +38,22 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-# Each verb's module is imported only when the verb is used, so that --help is quick.
-app.command("nucliseg_qp.cli.detect:detect")
-app.command("nucliseg_qp.cli.annotate:annotate")
-app.command("nucliseg_qp.cli.demo:demo")
-app.command("nucliseg_qp.cli.doctor:doctor")
-app.command("nucliseg_qp.cli.settings:settings")
-app.command("nucliseg_qp.cli.data:data", name="data")
-app.command("nucliseg_qp.cli.train:train")
-app.command("nucliseg_qp.cli.evaluate:evaluate")
-app.command("nucliseg_qp.cli.export:export")
-app.command("nucliseg_qp.cli.scripts:scripts")
-app.command("nucliseg_qp.cli.run_request:run_request")
-app.command("nucliseg_qp.cli.report:report")
-app.command("nucliseg_qp.cli.relink:relink")
-app.command("nucliseg_qp.cli.reproduce:reproduce")
+WORK = Group("Find nuclei", sort_key=1)
+PROJECTS = Group("QuPath projects", sort_key=2)
+MODELS = Group("Models of your own", sort_key=3)
+ABOUT = Group("This installation", sort_key=4)
+
+VERBS = {
+    WORK: (detect, annotate, demo),
+    PROJECTS: (scripts, report, relink, reproduce, run_request),
+    MODELS: (data, train, evaluate, export),
+    ABOUT: (doctor, settings),
+}
+
+for _group, _verbs in VERBS.items():
+    for _verb in _verbs:
+        if isinstance(_verb, App):
+            _verb.group = (_group,)
+            app.command(_verb)
+        else:
+            app.command(_verb, group=_group)
