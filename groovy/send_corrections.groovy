@@ -89,7 +89,7 @@ class NucliSegCorrections {
             String id = it.getID().toString()
             there.add(id)
             if (ledger.contains(id)) {
-                String change = NucliSegLedger.change(it, ledger.classes.get(id), measured)
+                String change = ledger.changeOf(it, ledger.classes.get(id), measured)
                 if (!change.isEmpty())
                     add(feature(it), change, ledger.classes.get(id))
             } else if (NucliSegLedger.isDrawn(it)) {

@@ -14,28 +14,29 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from nucliseg_qp.config import load_settings
+from nucliseg_qp.engine import Engine
 from nucliseg_qp.errors import InputError
-from nucliseg_qp.images.calibration import Calibration, checked_calibration
+from nucliseg_qp.images.calibration import Calibration
 from nucliseg_qp.images.scope import Scope
-from nucliseg_qp.images.slide import open_slide
 from nucliseg_qp.images.within import read_within
 from nucliseg_qp.nuclei import nucleus_ids
 from nucliseg_qp.outputs import make_folder, result_manifest, whole_file
 from nucliseg_qp.palette.exchange import palette_json
-from nucliseg_qp.pipeline import Analysis, Engine
+from nucliseg_qp.pipeline import Analysis
 from nucliseg_qp.provenance import engine_record, entry_metadata
-from nucliseg_qp.qupath.entries import local_path
+from nucliseg_qp.qupath.builders import builder_paths, open_entry
 from nucliseg_qp.qupath.geojson import write_geojson
 from nucliseg_qp.qupath.results import ImageResult, analysed_area
 from nucliseg_qp.qupath.rings import usable_rows
 from nucliseg_qp.request import FORMAT
+from nucliseg_qp.workers import open_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nucliseg_qp.images.slide import Slide
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.pipeline import Progress
+    from nucliseg_qp.qupath.builders import EntryImage
     from nucliseg_qp.request import EngineRequest, RequestedImage
 
 __all__ = ["open_requested", "run_request"]
@@ -75,70 +76,35 @@ def run_request(
     """
     make_folder(folder)
     scope = _scope(request)
-    with open_requested(request.image) as slide:
+    opened = open_requested(request.image)
+    with opened.slide as slide:
         engine = Engine.start(load_settings(request.config, request.settings))
         started(engine)
-        analysis = Analysis(slide, engine, scope, progress)
-        content = _write_nuclei(analysis, request, folder / "nuclei.geojson.gz")
+        with open_workers(engine) as workers:
+            analysis = Analysis(slide, engine, scope, progress, workers)
+            content = _write_nuclei(analysis, request, folder / "nuclei.geojson.gz")
         _check_complete(analysis)
         content |= _about(analysis, content["counts"])
+    content["warnings"] = opened.warnings
     with whole_file(result_manifest(folder)) as partial:
         partial.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
     return content
 
 
-def open_requested(image: RequestedImage) -> Slide:
-    """Open the file behind an image of QuPath and check that it is the same image.
+def open_requested(image: RequestedImage) -> EntryImage:
+    """Open the image as QuPath shows it: a file, or a crop, turn or mirror image of one.
 
     Raises
     ------
-    InputError
-        When it is not a plain local file, cannot be read, has another size or no pixel size.
+    InputError, QuPathError
+        When it cannot be read, is of another kind or size, or has no pixel size.
     """
-    path, args = _file_of(image.builder)
-    slide = open_slide(path, require_mpp=False, crop_to_bounds="--no-crop" not in args)
-    try:
-        _check_size(slide, image)
-        if image.mpp_x is not None:
-            slide.mpp = Calibration(image.mpp_x, image.mpp_y or image.mpp_x, "QuPath")
-        checked_calibration(slide.mpp, path)
-    except InputError:
-        slide.close()
-        raise
-    return slide
-
-
-def _file_of(builder: dict[str, Any]) -> tuple[Path, list[str]]:
-    kind = builder.get("builderType")
-    if kind != "uri":
-        raise InputError(
-            f"QuPath shows this image {kind}, not as it lies in its file",
-            "Export it (File > Export images > OME TIFF) and add that file to the project.",
-        )
-    path = local_path(str(builder.get("uri", "")))
-    if path is None:
-        raise InputError(
-            f"{builder.get('uri')} is not a file on this computer",
-            "Copy the image to this computer or a mounted drive and add it to the project again.",
-        )
-    args = [str(arg) for arg in builder.get("args") or []]
-    series = args[args.index("--series") + 1 :][:1] if "--series" in args else []
-    if series not in ([], ["0"]):
-        raise InputError(
-            f"{path.name} is series {series[0]} of its file, and only the first one is read",
-            "Export it (File > Export images > OME TIFF) and add that file to the project.",
-        )
-    return path, args
-
-
-def _check_size(slide: Slide, image: RequestedImage) -> None:
-    if slide.dimensions != (image.width_px, image.height_px):
-        width, height = slide.dimensions
-        raise InputError(
-            f"QuPath sees {image.width_px} x {image.height_px} px, but {slide.path} holds "
-            f"{width} x {height} px",
-            "Remove the image from the project and add it again.",
-        )
+    path = next(iter(builder_paths(image.builder)), None)
+    mpp = None
+    if image.mpp_x is not None:
+        mpp = Calibration(image.mpp_x, image.mpp_y or image.mpp_x, "QuPath")
+    name = path.name if path else "the image"
+    return open_entry(image.builder, (image.width_px, image.height_px), mpp, name)
 
 
 def _scope(request: EngineRequest) -> Scope:
@@ -183,10 +149,9 @@ def _image_result(analysis: Analysis) -> ImageResult:
 
 
 def _check_complete(analysis: Analysis) -> None:
-    failed = len(analysis.failed_tiles) + len(analysis.keypoints.failed)
-    if failed:
+    if analysis.damage:
         raise InputError(
-            f"{failed} parts of {analysis.slide.path} could not be read, so nuclei are missing",
+            f"{analysis.damage} of {analysis.slide.path} could not be read, so nuclei are missing",
             "The file is damaged or its drive was away: check it, then run again.",
         )
 

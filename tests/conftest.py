@@ -60,6 +60,16 @@ class QuPathProbe:
         project = str(folder / "project.qpproj")
         return self.ask("run_script", path=project, script=code, args=list(args), save=save)
 
+    def run_steps(self, folder: Path, *steps: dict, save: bool = True, entry: int = 1) -> list:
+        """Run scripts one after the other on one open image; see `qupath_probe.run_steps`."""
+        project = str(folder / "project.qpproj")
+        answer = self.ask("run_steps", path=project, steps=steps, save=save, entry=entry)
+        return answer["steps"]
+
+    def read_back(self, folder: Path) -> dict:
+        """Read a project with paquo."""
+        return self.ask("read_back", path=str(folder / "project.qpproj"))
+
     def close(self) -> None:
         """End the process."""
         self._process.stdin.close()

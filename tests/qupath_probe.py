@@ -20,7 +20,7 @@ def _answers_only():
 OUT = _answers_only()
 
 import paquo.java as java  # noqa: E402
-from jpype import JArray, JClass, JString  # noqa: E402
+from jpype import JArray, JClass, JProxy, JString  # noqa: E402
 
 Throwable = JClass("java.lang.Throwable")
 
@@ -112,6 +112,102 @@ def run_script(path, script, args, save):
     return {"results": results, "problems": problems}
 
 
+def run_steps(path, steps, save, entry):
+    """Run scripts one after the other on the same open image, as a person would."""
+    opened = _load(path)
+    [found] = [one for one in opened.getImageList() if str(one.getID()) == str(entry)]
+    data = found.readImageData()
+    answers = [_step(step, opened, data) for step in steps]
+    if save:
+        found.saveImageData(data)
+        opened.syncChanges()
+    data.getServer().close()
+    return {"steps": answers}
+
+
+def _step(step, opened, data):
+    heard = []
+    listener = JProxy(
+        "qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener",
+        dict={"hierarchyChanged": lambda event: heard.append(str(event.getEventType()))},
+    )
+    before = _state(data)
+    data.getHierarchy().addListener(listener)
+    text, problem = _captured(step["script"], opened, data, step.get("args", []))
+    data.getHierarchy().removeListener(listener)
+    return {
+        "text": text,
+        "problem": problem,
+        "events": heard,
+        "unchanged": _state(data) == before,
+        "children": int(JClass("java.lang.ProcessHandle").current().descendants().count()),
+    }
+
+
+def _state(data):
+    """Everything a script could have changed in an image."""
+    objects = [_object(item) for item in data.getHierarchy().getAllObjects(False)]
+    steps = [str(step.getName()) for step in data.getHistoryWorkflow().getSteps()]
+    keys = {str(k): str(v) for k, v in data.getProperties().items() if "NucliSeg" in str(k)}
+    kind, size = data.getImageType(), data.getServer().getPixelCalibration()
+    key = lambda item: item["id"]  # noqa: E731
+    return json.dumps([sorted(objects, key=key), steps, keys, str(kind), str(size)])
+
+
+def _captured(script, opened, data, args):
+    words = JClass("java.io.StringWriter")()
+    binding = JClass("groovy.lang.Binding")()
+    binding.setVariable("out", JClass("java.io.PrintWriter")(words, True))
+    try:
+        _evaluate(script, opened, data, args, binding)
+    except Throwable as error:
+        return str(words.toString()), str(error.getMessage())
+    return str(words.toString()), ""
+
+
+def read_back(path):
+    """Describe a project as paquo sees it."""
+    from paquo.projects import QuPathProject
+
+    with QuPathProject(path, mode="r") as opened:
+        classes = {one.id: one.color.to_rgb() for one in opened.path_classes}
+        return {"classes": classes, "images": [_paquo_image(one) for one in opened.images]}
+
+
+def _paquo_image(image):
+    hierarchy = image.hierarchy
+    data = image.java_object.readImageData()
+    steps = [str(one.getName()) for one in data.getHistoryWorkflow().getSteps()]
+    found = {
+        "name": image.image_name,
+        "type": image.image_type.name,
+        "metadata": dict(image.metadata),
+        "annotations": [_paquo_object(one) for one in hierarchy.annotations],
+        "detections": [_paquo_object(one) for one in hierarchy.detections],
+        "workflow": steps,
+    }
+    data.getServer().close()
+    return found
+
+
+def _paquo_object(one):
+    parent = one.parent
+    kind = one.path_class
+    x, y = one.roi.centroid.coords[0]
+    return {
+        "id": str(one.java_object.getID()),
+        "class": None if kind is None else kind.id,
+        "color": None if kind is None else list(kind.color.to_rgb()),
+        "locked": one.locked,
+        "name": one.name,
+        "parent": None if parent is None else str(parent.java_object.getID()),
+        "parent_locked": None if parent is None else bool(parent.locked),
+        "x": x,
+        "y": y,
+        "measurements": dict(one.measurements),
+    }
+
+
 def compile_script(script):
     """Compile as QuPath would, with type checks that find misspelled calls."""
     checks = JClass("org.codehaus.groovy.control.customizers.ASTTransformationCustomizer")
@@ -140,8 +236,8 @@ def _configuration():
     return configuration
 
 
-def _evaluate(text, opened, data, args):
-    binding = JClass("groovy.lang.Binding")()
+def _evaluate(text, opened, data, args, binding=None):
+    binding = binding or JClass("groovy.lang.Binding")()
     binding.setVariable("args", JArray(JString)(args))
     shell = JClass("groovy.lang.GroovyShell")(_parent(), binding, _configuration())
     QP.setBatchProjectAndImage(opened, data)
@@ -156,6 +252,8 @@ QUESTIONS = {
     "read_ids": read_ids,
     "project": project,
     "run_script": run_script,
+    "run_steps": run_steps,
+    "read_back": read_back,
     "compile_script": compile_script,
 }
 

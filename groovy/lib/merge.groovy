@@ -1,6 +1,5 @@
 import groovy.transform.CompileStatic
 
-
 import org.locationtech.jts.algorithm.locate.IndexedPointInAreaLocator
 import org.locationtech.jts.geom.Coordinate
 import org.locationtech.jts.geom.Envelope

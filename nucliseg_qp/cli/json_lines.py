@@ -78,9 +78,7 @@ class JsonLines:
 
     def error(self, error: NucliSegError) -> None:
         """Tell what went wrong and what to do."""
-        self._tell(
-            event="error", message=error.message, hint=error.hint, exit_code=error.exit_code
-        )
+        self._tell(event="error", message=error.message, hint=error.hint, exit_code=error.exit_code)
 
     def _tell_progress(self) -> None:
         self._told = time.monotonic()

@@ -28,9 +28,7 @@ def palette_json(palette: Palette) -> dict[str, Any]:
         "name": palette.name,
         "margin": CLASS_MARGIN,
         "measurements": list(palette.rule.measurements),
-        "classes": [
-            {"name": one.name, "color": list(one.color_rgb)} for one in palette.classes
-        ],
+        "classes": [{"name": one.name, "color": list(one.color_rgb)} for one in palette.classes],
         **_rule_json(palette.rule),
     }
 

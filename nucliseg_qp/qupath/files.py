@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from nucliseg_qp.qupath.held import EntryResult
     from nucliseg_qp.qupath.results import ImageResult
 
-__all__ = ["HOW_TO_FINISH", "manifest_content", "merge_classes", "write_files", "write_manifest", "write_script"]
+__all__ = [
+    "HOW_TO_FINISH",
+    "manifest_content",
+    "merge_classes",
+    "write_files",
+    "write_manifest",
+    "write_script",
+]
 
 RGB = tuple[int, int, int]
 

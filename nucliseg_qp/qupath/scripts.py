@@ -42,7 +42,9 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _FOLDERS = (_PACKAGE / "groovy", _PACKAGE.parent / "groovy")
 _INCLUDE = re.compile(r"^// include: (\S+)\n", re.MULTILINE)
 _IMPORT = re.compile(r"^import .*\n", re.MULTILINE)
-_TITLE = re.compile(r"/\*\n \* NucliSeg QP: (?P<title>.*)\n \*\n \* (?P<text>.*?\.)(?:\s|$)", re.DOTALL)
+_TITLE = re.compile(
+    r"/\*\n \* NucliSeg QP: (?P<title>[^\n]*)\n \*\n \* (?P<text>.*?\.)(?:\s|$)", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
