@@ -68,7 +68,7 @@ def trace_outlines(labels: NDArray[np.int32], count: int) -> Outlines:
         Number of labels.
     """
     contours, size_px = _largest_contours(labels, count)
-    _mend(labels, contours, size_px, count)
+    _redraw(labels, contours, size_px)
     filled = [contour for contour in contours if contour is not None]
     number = np.array([0 if contour is None else len(contour) for contour in contours], np.int64)
     if not filled:
@@ -109,29 +109,19 @@ def _enclosed_px(contours: list[NDArray[np.int32]]) -> NDArray[np.int64]:
     return (twice + np.where(number > 1, number, 0)) // 2 + 1
 
 
-def _mend(
+def _redraw(
     labels: NDArray[np.int32],
     contours: list[NDArray[np.int32] | None],
     size_px: NDArray[np.int64],
-    count: int,
 ) -> None:
     import cv2
 
-    present = np.bincount(labels.ravel(), minlength=count + 1)[1 : count + 1]
-    broken = np.flatnonzero(present != size_px)
-    kept = np.arange(count + 1, dtype=np.int32)
-    kept[broken + 1] = 0
-    np.take(kept, labels, out=labels)
-    # The small ones first: one that lies in a hole of another must not be filled over.
-    for index in broken[np.argsort(size_px[broken], kind="stable")].tolist():
+    labels[:] = 0
+    # The small ones last: one that lies in a hole of another must not be filled over.
+    for index in np.argsort(-size_px, kind="stable").tolist():
         contour = contours[index]
-        if contour is None:
-            continue
-        x, y, width, height = cv2.boundingRect(contour)
-        inside = np.zeros((height, width), np.uint8)
-        cv2.drawContours(inside, [contour], -1, 1, thickness=-1, offset=(-x, -y))
-        window = labels[y : y + height, x : x + width]
-        window[(inside > 0) & (window == 0)] = index + 1
+        if contour is not None:
+            cv2.drawContours(labels, [contour], -1, index + 1, thickness=-1)
 
 
 def _through_edges(

@@ -9,7 +9,7 @@ its own contrast to the background.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["MaskSteps", "flood", "flood_factor", "label_nuclei", "smooth"]
 
 RED = 0
+
+Pixel = TypeVar("Pixel", np.uint8, np.int32)
 
 
 class MaskSteps(NamedTuple):
@@ -111,8 +113,11 @@ class _Ends(NamedTuple):
 def _ended(labels: NDArray[np.int32], red: NDArray[np.uint8], ends: _Ends) -> NDArray[np.int32]:
     factor = len(red) // len(labels)
     largest_px = np.bincount(labels.reshape(-1))[1:].max(initial=0) * factor**2
+    # In whole grey levels the limit is a byte a pixel.
+    level = np.clip(np.floor(ends.limit), 0, 255).astype(np.uint8)
+    kept = red <= _enlarged(np.take(level, labels), factor)
     labels = _enlarged(labels, factor)
-    _trim(labels, red, ends.limit)
+    labels *= kept
     if largest_px > ends.max_area_px:
         _cut_large(labels, ends.centres, ends.max_area_px)
     return labels
@@ -150,14 +155,18 @@ def flood(image: NDArray[np.uint8], zones: Zones, count: int) -> NDArray[np.int3
     import cv2
 
     background = count + 1
-    markers = np.full(image.shape[:2], background, np.int32)
+    markers: NDArray[np.int32] = np.full(image.shape[:2], background, np.int32)
     np.copyto(markers, zones.seeds, where=zones.unknown | (zones.seeds > 0))
     cv2.watershed(image, markers)
-    line = markers < 0
-    markers[line | (markers == background)] = 0
-    # float32 holds every label below 2**24 exactly, and cv2.dilate knows no int32.
-    neighbour = cv2.dilate(markers.astype(np.float32), np.ones((3, 3), np.uint8))
-    np.copyto(markers, neighbour.astype(np.int32), where=line & zones.unknown)
+    line = np.flatnonzero((markers < 0) & zones.unknown)
+    np.copyto(markers, 0, where=(markers < 0) | (markers == background))
+    flat, width = markers.reshape(-1), markers.shape[1]
+    # The outermost line of pixels is OpenCV's own and no neighbour lies beyond it.
+    row, column = np.divmod(line, width)
+    inner = (row > 0) & (row < len(markers) - 1) & (column > 0) & (column < width - 1)
+    line = line[inner]
+    steps = [down * width + across for down in (-1, 0, 1) for across in (-1, 0, 1)]
+    flat[line] = np.max([flat[line + step] for step in steps], axis=0, initial=0)
     return markers
 
 
@@ -170,7 +179,7 @@ def _reduced(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _enlarged(labels: NDArray[np.int32], factor: int) -> NDArray[np.int32]:
+def _enlarged(labels: NDArray[Pixel], factor: int) -> NDArray[Pixel]:
     if factor == 1:
         return np.ascontiguousarray(labels)
     return np.repeat(np.repeat(labels, factor, axis=0), factor, axis=1)
@@ -223,13 +232,6 @@ def _cut_far(labels: NDArray[np.int32], keypoints: NDArray[np.float64], reach_px
     across = (where - row * labels.shape[1]).astype(np.float32) - x[owner]
     down = row.astype(np.float32) - y[owner]
     flat[where[across * across + down * down > reach_px**2]] = 0
-
-
-def _trim(labels: NDArray[np.int32], red: NDArray[np.uint8], limit: NDArray[np.float32]) -> None:
-    # In whole grey levels the limit is a byte a pixel; label 0 keeps everything.
-    level = np.clip(np.floor(limit), 0, 255).astype(np.uint8)
-    level[0] = 255
-    labels *= red <= np.take(level, labels)
 
 
 def _cut_large(
