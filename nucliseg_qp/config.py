@@ -85,7 +85,7 @@ class KeypointSettings(_Frozen):
     """Number format of the network; auto takes the fastest of equal quality."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
     """Windows handed to the device at once."""
-    window_px: Annotated[int, Field(ge=128, le=4096, multiple_of=8)] = 768
+    window_px: Annotated[int, Field(ge=128, le=4096, multiple_of=8)] = 1024
     """Side of a window in network pixels; larger ones spend less on their halo."""
 
 
