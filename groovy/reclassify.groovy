@@ -2,7 +2,8 @@
  * NucliSeg QP: reclassify
  *
  * Gives the nuclei of the open image new classes from their measurements, by another palette or other
- * thresholds, without running detection again. Nuclei that you reclassified, redrew, locked or added stay.
+ * thresholds, without running detection again. Nuclei that you reclassified, redrew, locked or added stay,
+ * and those in annotations with the name or class "Reviewed".
  *
  * Arguments, for "Run for project" and the command line: palette=NAME (one of nucliseg/palettes beside the
  * project), thresholds=0.1,0.25,0.45 (optical densities, for a palette with thresholds).
@@ -28,6 +29,7 @@ import static qupath.lib.scripting.QP.getProjectEntry
 // include: lib/image.groovy
 // include: lib/ledger.groovy
 // include: lib/palette.groovy
+// include: lib/reviewed.groovy
 // include: lib/window.groovy
 
 ImageData imageData = getCurrentImageData()
@@ -76,6 +78,9 @@ class NucliSegReclassification {
     private final Path folder
     private final String entryID
     private final NucliSegPalette palette
+    int kept = 0
+    int changed = 0
+    int given = 0
 
     NucliSegReclassification(ImageData imageData, Path folder, String entryID, NucliSegPalette palette) {
         this.imageData = imageData
@@ -87,15 +92,17 @@ class NucliSegReclassification {
     String run(Map<String, String> options) {
         NucliSegLedger ledger = NucliSegLedger.read(folder, entryID, imageData)
         List<PathClass> classes = palette.names.collect { String it -> PathClass.fromString(it) }
+        NucliSegReviewed reviewed = new NucliSegReviewed(imageData.getHierarchy())
         List<PathObject> done = []
-        int kept = 0
-        int changed = 0
+        kept = 0
+        changed = 0
         for (PathObject nucleus : imageData.getHierarchy().getDetectionObjects()) {
             String id = nucleus.getID().toString()
             if (!isOurs(ledger, nucleus))
                 continue
             double[] answer = palette.classify(nucleus)
-            boolean touched = nucleus.isLocked() || (ledger.contains(id) && NucliSegLedger.className(nucleus) != ledger.classes.get(id))
+            boolean touched = nucleus.isLocked() || reviewed.contains(nucleus) ||
+                (ledger.contains(id) && !ledger.changeOf(nucleus, ledger.classes.get(id), true).isEmpty())
             if (touched || answer[0] < 0) {
                 kept++
                 continue
@@ -109,6 +116,7 @@ class NucliSegReclassification {
                 ledger.put(nucleus)
             done.add(nucleus)
         }
+        given = done.size()
         if (done.isEmpty())
             throw new NucliSegProblem(kept > 0 ? "all ${kept} nuclei were changed by hand or have no measurements, so none was reclassified." :
                 'the image has no nuclei of NucliSeg QP. Run detect_nuclei or import_nuclei first.')

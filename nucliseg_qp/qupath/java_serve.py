@@ -20,7 +20,7 @@ from nucliseg_qp.qupath.lock import locked
 from nucliseg_qp.qupath.project_folder import ProjectFolder
 
 if TYPE_CHECKING:
-    from nucliseg_qp.qupath.java_entries import JavaEntries
+    from nucliseg_qp.qupath.java_review import JavaReview
 
 __all__ = ["main"]
 
@@ -38,20 +38,24 @@ def main(arguments: list[str]) -> int:
         # Python's collector waits for Java's whenever it runs, which makes the work ten times
         # slower; this process ends soon enough to do without it.
         gc.disable()
-        from nucliseg_qp.qupath.java_entries import JavaEntries
+        from nucliseg_qp.qupath.java_review import JavaReview
 
-        entries = JavaEntries(root)
+        entries = JavaReview(root)
         for line in sys.stdin.buffer:
             answers.write(orjson.dumps(_answer(entries, orjson.loads(line))) + b"\n")
     return 0
 
 
-def _answer(entries: JavaEntries, question: dict[str, Any]) -> dict[str, Any]:
+def _answer(entries: JavaReview, question: dict[str, Any]) -> dict[str, Any]:
     from jpype import JException
 
     try:
         if question["ask"] == "read":
             return {"held": entries.read(question["entry_id"]).to_json()}
+        if question["ask"] == "corrections":
+            return {"told": entries.corrections(question["entry_id"], Path(question["target"]))}
+        if question["ask"] == "reclassify":
+            return entries.reclassify(question["entry_id"], question["palette"])
         written = entries.write(EntryResult.from_json(question["result"]))
         return {"written": written.to_json()}
     except NucliSegError as error:

@@ -101,6 +101,47 @@ class QuPathWorker:
         answer = self._ask({"ask": "write", "result": result.to_json()})
         return Written.from_json(answer["written"])
 
+    def corrections(self, entry_id: int, target: Path) -> bool:
+        """Write what people did to the nuclei of an image to a file, as the script does.
+
+        Returns
+        -------
+        bool
+            False when the image has no nuclei of a run, so that nothing was written.
+
+        Raises
+        ------
+        QuPathError
+            When the image or its data cannot be read.
+        """
+        self._make_room(entry_id)
+        question = {"ask": "corrections", "entry_id": entry_id, "target": str(target.resolve())}
+        return bool(self._ask(question)["told"])
+
+    def reclassify(self, entry_id: int, palette: str) -> dict[str, int]:
+        """Give the nuclei of an image new classes from their measurements, and save it.
+
+        Parameters
+        ----------
+        entry_id : int
+            Number of the image.
+        palette : str
+            Name of a palette in the project's folder.
+
+        Returns
+        -------
+        dict of str to int
+            ``given`` a class, of these ``changed``, and ``kept`` as a person left them.
+
+        Raises
+        ------
+        QuPathError, OutputError
+            When it cannot be done: the image is as it was.
+        """
+        self._make_room(entry_id)
+        answer = self._ask({"ask": "reclassify", "entry_id": entry_id, "palette": palette})
+        return {name: int(answer[name]) for name in ("given", "changed", "kept")}
+
     def restart(self) -> None:
         """End the process; the next question starts another, which sees the project as it is."""
         process, self._process = self._process, None

@@ -1,0 +1,1 @@
+"""What people correct in QuPath teaches the engine: collected, compared, learnt from."""

@@ -1,0 +1,176 @@
+"""Everything people did in a project since the run, as one folder."""
+
+from __future__ import annotations
+
+import getpass
+import gzip
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nucliseg_qp.errors import InputError, QuPathError
+from nucliseg_qp.projects.selection import Selection, choose_entries, open_project
+from nucliseg_qp.qupath.project_folder import ProjectFolder
+from nucliseg_qp.qupath.worker import QuPathWorker
+from nucliseg_qp.review.corrections import read_corrections
+from nucliseg_qp.review.folder import Review, write_review
+from nucliseg_qp.review.verdicts import ADDED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nucliseg_qp.qupath.entries import Entry
+    from nucliseg_qp.review.verdicts import ImageReview
+
+__all__ = ["collect", "sent_files"]
+
+_AGAIN = "Send the corrections again from QuPath, or collect with QuPath installed."
+
+
+@dataclass(frozen=True)
+class _Found:
+    review: ImageReview
+    file: Path
+
+
+def collect(
+    root: Path,
+    out: Path,
+    *,
+    reviewer: str | None = None,
+    images: Sequence[str] = (),
+    sent: bool = False,
+    advance: Callable[[str, int], None] | None = None,
+) -> Review:
+    """Collect what people did in a project and write it to a folder.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the project.
+    out : Path
+        Folder to write.
+    reviewer : str, optional
+        Who reviewed; the user of this computer when not given.
+    images : sequence of str
+        Only these; see `Selection`.
+    sent : bool
+        Take the files that the script "send corrections" wrote, without QuPath.
+    advance : callable, optional
+        Told each image and how many of its nuclei were looked at.
+
+    Raises
+    ------
+    QuPathError
+        When the project cannot be read, no image has nuclei of a run, or there is no QuPath.
+    InputError
+        When a file that was sent belongs to another image or run, or was edited.
+    """
+    entries = choose_entries(open_project(root), Selection(tuple(images)))
+    with tempfile.TemporaryDirectory(prefix="nucliseg-qp-") as folder:
+        read = _sent if sent else _asked
+        found = read(root, entries, Path(folder), advance or (lambda *_: None))
+        if not found:
+            raise QuPathError(
+                f"no image of {root} has nuclei of nucliseg-qp to look at",
+                "Run nucliseg-qp annotate on the project first.",
+            )
+        review = Review(
+            reviewer=reviewer or getpass.getuser(),
+            collected=datetime.now(UTC).isoformat(timespec="seconds"),
+            project=root.resolve().name,
+            images=tuple(one.review for one in found),
+            notes=tuple(note for one in found for note in _notes(one.review)),
+        )
+        write_review(out, review, [one.file for one in found])
+    return review
+
+
+def _notes(image: ImageReview) -> list[str]:
+    if not image.mass_deletion:
+        return []
+    return [
+        f"{image.name}: {image.counts['deleted']} of {image.nuclei_of_run} nuclei are gone; "
+        "that looks like a cleared image, so they teach nothing outside of reviewed areas"
+    ]
+
+
+def _asked(
+    root: Path, entries: Sequence[Entry], folder: Path, advance: Callable[[str, int], None]
+) -> list[_Found]:
+    """Ask QuPath about every image."""
+    found = []
+    with QuPathWorker(root) as worker:
+        for entry in entries:
+            file = folder / f"{entry.id}.geojson"
+            if worker.corrections(entry.id, file):
+                found.append(_Found(read_corrections(file), file))
+                advance(entry.name, len(found[-1].review))
+    return found
+
+
+def sent_files(root: Path) -> Path:
+    """Name the folder into which the script writes what it sends."""
+    return ProjectFolder(root).manifest(0).parent / "corrections"
+
+
+def _sent(
+    root: Path, entries: Sequence[Entry], folder: Path, advance: Callable[[str, int], None]
+) -> list[_Found]:
+    """Read what the script inside QuPath sent."""
+    _ = folder
+    found = []
+    for entry in entries:
+        file = sent_files(root) / f"{entry.id}.geojson"
+        if not file.is_file():
+            continue
+        review = read_corrections(file)
+        _check_entry(file, entry, review)
+        _check_run(file, _ledger(root, file, review), review)
+        found.append(_Found(review, file))
+        advance(entry.name, len(review))
+    return found
+
+
+def _check_entry(file: Path, entry: Entry, review: ImageReview) -> None:
+    same_size = entry.size_px in (None, (review.width_px, review.height_px))
+    if review.entry != str(entry.id) or review.name != entry.name or not same_size:
+        raise InputError(
+            f"{file} is of image {review.entry} ({review.name}, {review.width_px} x "
+            f"{review.height_px} px), not of image {entry.id} ({entry.name})",
+            "Put it into the project it came from.",
+        )
+
+
+def _ledger(root: Path, file: Path, review: ImageReview) -> dict[str, str]:
+    """Give the class of every nucleus of the run a file is about."""
+    # The hash becomes part of a file's name.
+    known = len(review.ledger) == 16 and review.ledger.isalnum()
+    path = sent_files(root).parent / f"{review.entry}.{review.ledger}.ledger.gz"
+    if not known or not path.is_file():
+        raise InputError(
+            f"{file} is about run {review.ledger!r} of {review.name}, which is not the last one "
+            "of this project",
+            _AGAIN,
+        )
+    try:
+        lines = gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise QuPathError(f"{path} is damaged ({error})", "Run annotate again.") from None
+    return {id_: kind for id_, kind, *_ in (line.split("\t") for line in lines if "\t" in line)}
+
+
+def _check_run(file: Path, run: dict[str, str], review: ImageReview) -> None:
+    rows = zip(review.ids, review.change.tolist(), review.class_before.tolist(), strict=True)
+    for id_, change, before in rows:
+        if change == ADDED:
+            continue
+        if id_ not in run:
+            raise InputError(f"{file} holds nucleus {id_}, which the run never made", _AGAIN)
+        if run[id_] != before:
+            raise InputError(
+                f"{file} says that nucleus {id_} was {before!r}; the run made it {run[id_]!r}",
+                _AGAIN,
+            )

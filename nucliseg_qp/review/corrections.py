@@ -1,0 +1,193 @@
+"""One image's corrections as the script inside QuPath writes them, read with distrust.
+
+Version 1 told only changes and locked nuclei; version 2 adds reviewed areas, pixel size, classes,
+annotations and the least sure of the nuclei nobody looked at. Both are read.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from nucliseg_qp.errors import InputError
+from nucliseg_qp.review.verdicts import (
+    ADDED,
+    CHANGES,
+    CONFIRMED,
+    DELETED,
+    Annotation,
+    ImageReview,
+    OpenNucleus,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["read_corrections"]
+
+VERSION = 2
+MAX_BYTES = 4 << 30
+_AGAIN = "Send the corrections again from QuPath, or run `nucliseg-qp review collect`."
+
+
+def read_corrections(path: Path) -> ImageReview:
+    """Read the corrections of one image.
+
+    Raises
+    ------
+    InputError
+        Naming the file, when it is missing, broken, edited so that it contradicts itself, or of a
+        version that is not known.
+    """
+    head, lines = _split(path)
+    version = head.get("format")
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
+        raise InputError(
+            f"{path} is of version {version!r}, this program reads 1 to {VERSION}",
+            "Update nucliseg-qp." if isinstance(version, int) else _AGAIN,
+        )
+    try:
+        features = [orjson.loads(line.removesuffix(b",")) for line in lines]
+        areas = [one for one in features if one["properties"]["change"] == "reviewed"]
+        rows = [_Row(one) for one in features if one["properties"]["change"] != "reviewed"]
+        review = _review(head, rows, tuple(one["geometry"] for one in areas))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise InputError(f"{path} is not a file of corrections ({error!r})", _AGAIN) from None
+    _check(path, head, review)
+    return review
+
+
+def _split(path: Path) -> tuple[dict[str, Any], list[bytes]]:
+    """Give the head and the lines of the features."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} is larger than {MAX_BYTES >> 30} GiB", _AGAIN)
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})", "Check the path.") from None
+    body = [line for line in lines if line.strip()]
+    if len(body) < 2 or body[-1].strip() != b"]}":
+        raise InputError(f"{path} is not a file of corrections, or ends in the middle", _AGAIN)
+    try:
+        head = orjson.loads(body[0] + b"]}")["nucliseg"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise InputError(f"{path} is not a file of corrections", _AGAIN) from None
+    if not isinstance(head, dict):
+        raise InputError(f"{path} is not a file of corrections", _AGAIN)
+    return head, body[1:-1]
+
+
+class _Row:
+    """One nucleus, checked."""
+
+    __slots__ = ("by", "id", "inside", "measured", "now", "old", "what", "xy")
+
+    def __init__(self, feature: dict[str, Any]) -> None:
+        about = feature["properties"]
+        self.id = str(feature["id"])
+        self.what = str(about["change"])
+        if self.what not in CHANGES:
+            raise ValueError(f"{self.what!r} is no change that is known")
+        self.old = str(about.get("class_before") or "")
+        self.now = _class_name(about.get("classification"))
+        default = "lock" if self.what == CONFIRMED else ""
+        self.by = str(about.get("confirmed_by") or default)
+        self.inside = str(about.get("annotation") or "")
+        self.xy = _centre(feature["geometry"])
+        self.measured: dict[str, float] = about.get("measurements") or {}
+
+
+def _class_name(kind: object) -> str:
+    if isinstance(kind, dict):
+        return ": ".join(kind.get("names") or [str(kind["name"])])
+    return str(kind or "")
+
+
+def _centre(geometry: dict[str, Any] | None) -> tuple[float, float]:
+    """Give the centroid of the vertices' ring, by its area."""
+    if geometry is None:
+        return math.nan, math.nan
+    rings = geometry["coordinates"]
+    if geometry["type"] == "Point":
+        return float(rings[0]), float(rings[1])
+    if geometry["type"] == "MultiPolygon":
+        rings = max(rings, key=lambda part: len(part[0]))
+    x, y = np.array(rings[0], np.float64)[:-1].T
+    cross = x * np.roll(y, -1) - np.roll(x, -1) * y
+    area = cross.sum()
+    if not abs(area) > 0:
+        return float(x.mean()), float(y.mean())
+    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
+    return (
+        float(((x + next_x) * cross).sum() / (3 * area)),
+        float(((y + next_y) * cross).sum() / (3 * area)),
+    )
+
+
+def _review(
+    head: dict[str, Any], rows: list[_Row], areas: tuple[dict[str, Any], ...]
+) -> ImageReview:
+    mpp = head.get("mpp")
+    return ImageReview(
+        entry=str(head["entry"]),
+        name=str(head["image"]),
+        uris=tuple(str(uri) for uri in head["uris"]),
+        width_px=int(head["width_px"]),
+        height_px=int(head["height_px"]),
+        mpp=None if mpp is None else float(mpp),
+        ledger=str(head["ledger"]),
+        nuclei_of_run=int(head["nuclei_of_run"]),
+        ids=tuple(row.id for row in rows),
+        change=_texts([row.what for row in rows]),
+        class_before=_texts([row.old for row in rows]),
+        class_now=_texts(["" if row.what == DELETED else row.now for row in rows]),
+        confirmed_by=_texts([row.by for row in rows]),
+        annotation=_texts([row.inside for row in rows]),
+        xy=np.array([row.xy for row in rows], np.float64).reshape(-1, 2),
+        measurements=_columns(rows),
+        areas=areas,
+        classes={str(name): int(count) for name, count in head.get("classes", {}).items()},
+        annotations=tuple(
+            Annotation(str(one["id"]), str(one["name"]), str(one["class"]), int(one["nuclei"]))
+            for one in head.get("annotations", ())
+        ),
+        open=tuple(
+            OpenNucleus(str(i), float(x), float(y), str(kind), float(margin), str(inside))
+            for i, x, y, kind, margin, inside in head.get("open", ())
+        ),
+    )
+
+
+def _texts(values: list[str]) -> NDArray[np.str_]:
+    return np.array(values, dtype=np.str_).reshape(-1)
+
+
+def _columns(rows: list[_Row]) -> dict[str, NDArray[np.float32]]:
+    names = dict.fromkeys(name for row in rows for name in row.measured)
+    return {
+        str(name): np.array([row.measured.get(name, math.nan) for row in rows], np.float32)
+        for name in names
+    }
+
+
+def _check(path: Path, head: dict[str, Any], review: ImageReview) -> None:
+    """Refuse a file whose head and rows do not agree: somebody edited it."""
+    told = {name: int(head["counts"].get(name, 0)) for name in CHANGES}
+    if told != review.counts:
+        wrong = next(name for name in CHANGES if told[name] != review.counts[name])
+        raise InputError(
+            f"{path} was edited: it says {told[wrong]} {wrong} and holds {review.counts[wrong]}",
+            _AGAIN,
+        )
+    if len(set(review.ids)) != len(review):
+        raise InputError(f"{path} holds a nucleus twice", _AGAIN)
+    ours = int((review.change != ADDED).sum())
+    if ours > review.nuclei_of_run:
+        raise InputError(
+            f"{path} holds {ours} nuclei of a run of {review.nuclei_of_run}: it was edited", _AGAIN
+        )
