@@ -87,7 +87,7 @@ class NucliSegDialog {
             .addStringParameter('threshold', 'Lowest score (empty: the model\'s own)', options.text('threshold'), 'Between 0 and 1; higher finds fewer nuclei')
             .addStringParameter('model', 'Model (empty: the default)', options.text('model'), 'Name of a shipped model or path of a .safetensors file')
             .addChoiceParameter('device', 'Device', options.text('device'), (['auto', 'cpu', 'cuda', 'mps'] + [options.text('device')]).unique(), 'auto takes a GPU where there is one')
-        if (!imageData.getServer().getPixelCalibration().hasPixelSizeMicrons())
+        if (!NucliSegImage.hasPixelSize(imageData.getServer()))
             list.addStringParameter('pixel-size', 'Pixel size in \u00b5m', '', 'The image does not tell; 0.25 is usual at 40x, 0.5 at 20x')
         if (!NucliSegWindow.ask('NucliSeg QP', list))
             return false

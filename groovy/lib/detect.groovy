@@ -92,9 +92,8 @@ class NucliSegDetection {
             throw new NucliSegProblem('this is no brightfield RGB image. NucliSeg QP finds nuclei in brightfield slides, such as H-DAB.')
         if (imageData.getImageType() == ImageData.ImageType.FLUORESCENCE)
             throw new NucliSegProblem('the image type is set to fluorescence. For a brightfield slide, set it in the Image tab; fluorescence is not analysed.')
-        PixelCalibration calibration = server.getPixelCalibration()
-        if (!calibration.hasPixelSizeMicrons() && options.number('pixel-size') == null)
-            throw new NucliSegProblem('the image has no pixel size, and without it a nucleus cannot be told from a speck. ' +
+        if (!NucliSegImage.hasPixelSize(server) && options.number('pixel-size') == null)
+            throw new NucliSegProblem('the image has no pixel size (QuPath shows none, or just 1 \u00b5m), and without it a nucleus cannot be told from a speck. ' +
                 'Set it in QuPath (Image tab, double-click "Pixel width"), or give pixel-size=0.25 (micrometres).')
     }
 
@@ -155,7 +154,7 @@ class NucliSegDetection {
         BigDecimal given = options.number('pixel-size')
         if (given != null) {
             image.putAll([mpp_x: given, mpp_y: given])
-        } else if (calibration.hasPixelSizeMicrons()) {
+        } else if (NucliSegImage.hasPixelSize(server)) {
             image.putAll([mpp_x: calibration.getPixelWidthMicrons(), mpp_y: calibration.getPixelHeightMicrons()])
         }
         return image

@@ -292,12 +292,20 @@ class NucliSegEngine {
         }
         boolean interrupted = Thread.interrupted()
         all.each { ProcessHandle it -> it.destroy() }
+        interrupted = waitFor(all) || interrupted
+        all.each { ProcessHandle it -> it.destroyForcibly() }
+        interrupted = waitFor(all) || interrupted
+        if (interrupted)
+            Thread.currentThread().interrupt()
+    }
+
+    /** Wait a little for processes to end; tells whether somebody interrupted the wait. */
+    private static boolean waitFor(List<ProcessHandle> all) {
+        boolean interrupted = false
         long limit = System.nanoTime() + TimeUnit.SECONDS.toNanos(PATIENCE_SECONDS)
         while (all.any { ProcessHandle it -> it.isAlive() } && System.nanoTime() < limit)
             interrupted = pause() || interrupted
-        all.each { ProcessHandle it -> it.destroyForcibly() }
-        if (interrupted)
-            Thread.currentThread().interrupt()
+        return interrupted
     }
 
     private static boolean pause() {

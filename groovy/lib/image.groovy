@@ -7,6 +7,7 @@ import java.nio.file.Path
 import qupath.lib.images.ImageData
 import qupath.lib.images.servers.ImageServer
 import qupath.lib.images.servers.ImageServerMetadata
+import qupath.lib.images.servers.PixelCalibration
 import qupath.lib.objects.classes.PathClass
 import qupath.lib.projects.Project
 import qupath.lib.projects.ProjectImageEntry
@@ -51,13 +52,20 @@ class NucliSegImage {
                 'Restore the file; if you emptied the image yourself, save it and run the script again.')
     }
 
+    /** Tell whether the pixel size is known; exactly 1 um is what QuPath takes when some TIFF files have none. */
+    static boolean hasPixelSize(ImageServer server) {
+        PixelCalibration calibration = server.getPixelCalibration()
+        return calibration.hasPixelSizeMicrons() &&
+            !(calibration.getPixelWidthMicrons() == 1.0d && calibration.getPixelHeightMicrons() == 1.0d)
+    }
+
     /** Fill in type and pixel size where QuPath has none; gives a warning when it has another size. */
     static String calibrate(ImageData imageData, Map<String, Object> manifest) {
         if (imageData.getImageType() == ImageData.ImageType.UNSET)
             imageData.setImageType(ImageData.ImageType.BRIGHTFIELD_H_DAB)
         double mpp = ((Number) manifest.get('mpp')).doubleValue()
         def calibration = imageData.getServer().getPixelCalibration()
-        if (!calibration.hasPixelSizeMicrons()) {
+        if (!hasPixelSize(imageData.getServer())) {
             imageData.updateServerMetadata(new ImageServerMetadata.Builder(imageData.getServer().getMetadata())
                 .pixelSizeMicrons(mpp, mpp)
                 .build())
