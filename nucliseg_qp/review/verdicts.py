@@ -158,7 +158,7 @@ class ImageReview:
 
     def judged(self) -> NDArray[np.bool_]:
         """Tell which nuclei have a class of the engine and one of the person, (n,)."""
-        return (self.class_before != "") & (self.class_now != "")
+        return np.asarray((self.class_before != "") & (self.class_now != ""), np.bool_)
 
     def take(self, rows: NDArray[np.bool_]) -> ImageReview:
         """Give the review with some of its rows."""

@@ -1,0 +1,204 @@
+"""What reviews teach, measured: a model for a new look, and classes of real fields.
+
+    nice -n 10 python benchmarks/review.py finetune --minutes 10
+    python benchmarks/review.py glioma
+
+``finetune`` paints 5 fields of a look the shipped model does badly on (pale, blurred, grainy),
+plays their truth as a review, fine-tunes, and gives F1 on 3 other fields of that look and on
+EndoNuke and glioma fields, before and after. ``glioma`` plays the true classes of two patients as
+corrections of a third of their nuclei, and gives the class accuracy on the third patient before and
+after. Both want a folder with annotated images (see ``accuracy.py``) for what is not painted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from accuracy import Field, analyse, default_data, glioma_fields
+from rich.console import Console
+from rich.table import Table
+
+from nucliseg_qp.config import Settings
+from nucliseg_qp.keypoints.model import KeypointModel, load_model
+from nucliseg_qp.keypoints.runtime import pick_device
+from nucliseg_qp.review.finetune import fine_tune
+from nucliseg_qp.review.finetune_settings import FineTuning
+from nucliseg_qp.review.folder import Review
+from nucliseg_qp.review.verdicts import ADDED, CONFIRMED, DELETED, ImageReview
+from nucliseg_qp.training.coco import CocoTile
+from nucliseg_qp.training.data import LabelledImage, read_folder
+from nucliseg_qp.training.judge import Matching, judge, score_at
+from nucliseg_qp.training.looks import Look, plain_look
+from nucliseg_qp.training.metrics import match_points
+from nucliseg_qp.training.slides import write_slide
+
+SIDE_PX, MPP, PER_TILE = 800, 0.4, 295.0
+
+
+def new_look() -> Look:
+    """Give a pale, blurred, grainy look, outside of what the model was trained on."""
+    return replace(
+        plain_look(),
+        white=(170.0, 175.0, 160.0),
+        haematoxylin_od=(0.1, 0.16),
+        cytoplasm_od=0.1,
+        stroma_od=0.08,
+        texture=1.3,
+        noise=7.0,
+        blur_um=0.7,
+        sharpen=0.0,
+        jpeg_quality=40,
+    )
+
+
+def field_tile(folder: Path, seed: int) -> tuple[Path, CocoTile]:
+    """Paint a field and give it with its truth."""
+    import tifffile
+
+    path = folder / f"field {seed}.ome.tif"
+    truth = write_slide(path, SIDE_PX, SIDE_PX, MPP, seed, PER_TILE, new_look())
+    inside = ((truth.points >= 0) & (truth.points < SIDE_PX)).all(axis=1)
+    pixels = tifffile.imread(path)
+    item = LabelledImage(path.name, pixels, truth.points[inside], mpp=MPP)
+    return path, CocoTile(item, (None,) * int(inside.sum()), "new look", str(seed), "", SIDE_PX)
+
+
+def played(path: Path, tile: CocoTile, model: KeypointModel) -> ImageReview:
+    """Play somebody who corrects every nucleus of a field the model was run on."""
+    [one] = judge(model, [tile], pick_device("cpu"))
+    found = one.found[one.found[:, 2] >= model.info.threshold]
+    pairs = match_points(one.truth, found, 3.3 / MPP)
+    missed = np.setdiff1d(np.arange(len(one.truth)), pairs[:, 0])
+    wrong = np.setdiff1d(np.arange(len(found)), pairs[:, 1])
+    change = [CONFIRMED] * len(pairs) + [ADDED] * len(missed) + [DELETED] * len(wrong)
+    xy = np.concatenate([one.truth[pairs[:, 0]], one.truth[missed], found[wrong, :2]])
+    empty = np.array([""] * len(change))
+    corner = [[0, 0], [SIDE_PX, 0], [SIDE_PX, SIDE_PX], [0, SIDE_PX], [0, 0]]
+    return ImageReview(
+        path.stem, path.name, (path.as_uri(),), SIDE_PX, SIDE_PX, MPP, "0" * 16, len(found),
+        tuple(map(str, range(len(change)))), np.array(change), empty, empty, empty, empty, xy,
+        areas=({"type": "Polygon", "coordinates": [corner]},),
+    )  # fmt: skip
+
+
+def real_tiles(folder: Path, name: str, mpp: float | None) -> list[CocoTile]:
+    """Give annotated fields; without a pixel size each is 100 um wide."""
+    tiles = []
+    for item in read_folder(folder / name):
+        size = mpp or 100.0 / item.image.shape[1]
+        item = replace(item, mpp=size, labels=None)
+        none = (None,) * len(item.points)
+        tiles.append(CocoTile(item, none, name, item.name, item.name, item.image.shape[0]))
+    return tiles
+
+
+def f1(model: KeypointModel, tiles: list[CocoTile]) -> float:
+    judged = judge(model, tiles, pick_device("cpu"))
+    return score_at(judged, model.info.threshold, Matching(border_um=3.6)).f1
+
+
+def finetune(data: Path, minutes: float, steps: int, synthetic: float, rate: float) -> None:
+    start = load_model()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fields = [field_tile(folder, seed) for seed in range(5)]
+        images = tuple(played(path, tile, start) for path, tile in fields)
+        tests = {"new look, 3 other fields": [field_tile(folder, 100 + n)[1] for n in range(3)]}
+        for part, mpp in (("endonuke", None), ("glioma_ki67", 0.33)):
+            if (data / part).is_dir():
+                tests[part] = real_tiles(data, part, mpp)
+        began = time.monotonic()
+        how = FineTuning(
+            out=folder / "out", minutes=minutes, steps=steps, synthetic=synthetic,
+            learning_rate=rate,
+        )  # fmt: skip
+        result = fine_tune([Review("truth", "", "painted", images)], how)
+        seconds = time.monotonic() - began
+        table = Table("data", "F1 before", "F1 after")
+        for part in result.before:
+            table.add_row(f"({part})", f"{result.before[part]:.3f}", f"{result.after[part]:.3f}")
+        after = load_model(result.model) if result.model else start
+        for part, tiles in tests.items():
+            table.add_row(part, f"{f1(start, tiles):.3f}", f"{f1(after, tiles):.3f}")
+    console = Console()
+    console.print(table)
+    console.print(f"{seconds / 60:.1f} min, {result.share:.0%} of the way, {result.reasons or 'kept'}")
+
+
+def glioma_review(field: Field, share: float, rng: np.random.Generator) -> ImageReview:
+    """Play the true classes of a share of a field's nuclei as a review of what was found."""
+    from nucliseg_qp.pipeline import Engine
+
+    nuclei = analyse(field, Engine.start(Settings()))
+    pairs = match_points(field.points, np.stack([nuclei.x, nuclei.y], axis=1), 12.0)
+    pairs = pairs[rng.random(len(pairs)) < share]
+    names = np.array(nuclei.class_names)
+    before = names[nuclei.class_index[pairs[:, 1]]]
+    now = np.where(field.positive[pairs[:, 0]], "Positive", "Negative")
+    empty = np.array([""] * len(pairs))
+    return ImageReview(
+        field.path.stem, field.path.name, (field.path.as_uri(),), *field.labels.shape[::-1], 0.33,
+        "0" * 16, len(nuclei), tuple(map(str, pairs[:, 1])),
+        np.where(before == now, CONFIRMED, "reclassified"), before, now, empty, empty,
+        np.stack([nuclei.x, nuclei.y], axis=1)[pairs[:, 1]],
+        {name: column[pairs[:, 1]] for name, column in nuclei.measurements.items()},
+    )  # fmt: skip
+
+
+def glioma(data: Path) -> None:
+    from nucliseg_qp.palette.classes import load_palette
+    from nucliseg_qp.review.calibrate import fit_palette, judged_rows
+    from nucliseg_qp.review.agreement import accuracy
+
+    rng = np.random.default_rng(0)
+    fields = glioma_fields(data / "glioma_ki67")
+    whole = [glioma_review(field, 1.0, rng) for field in fields]
+    patients = sorted({patient(field) for field in fields})
+    table = Table("palette", "held-out patient", "nuclei", "accuracy before", "after")
+    for name in ("hsv", "dab"):
+        base = load_palette(name)
+        for held in patients:
+            learn = [
+                image.take(rng.random(len(image)) < 1 / 3)
+                for field, image in zip(fields, whole, strict=True)
+                if patient(field) != held
+            ]
+            new = fit_palette(base, [judged_rows(image, base) for image in learn])
+            test = [
+                judged_rows(image, base)
+                for field, image in zip(fields, whole, strict=True)
+                if patient(field) == held
+            ]
+            count = sum(len(rows.truth) for rows in test)
+            before, after = (accuracy([rows.told(one) for rows in test]) for one in (base, new))
+            table.add_row(name, held, str(count), f"{before:.4f}", f"{after:.4f}")
+    Console().print(table)
+
+
+def patient(field: Field) -> str:
+    """Give the patient of a field: what stands before the last part of its name."""
+    return field.path.stem.rpartition("_")[0] or field.path.stem
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["finetune", "glioma"])
+    parser.add_argument("--data", type=Path, default=default_data())
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--synthetic", type=float, default=FineTuning.synthetic)
+    parser.add_argument("--rate", type=float, default=FineTuning.learning_rate)
+    args = parser.parse_args()
+    if args.what == "glioma":
+        glioma(args.data)
+    else:
+        finetune(args.data, args.minutes, args.steps, args.synthetic, args.rate)
+
+
+if __name__ == "__main__":
+    main()
