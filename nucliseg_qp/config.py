@@ -110,7 +110,7 @@ class MaskSettings(_Frozen):
     """A seed takes at most this share of the way to its nearest neighbour."""
     reach_um: Positive = 10.0
     """No part of a nucleus is farther than this from its keypoint."""
-    local_contrast: Annotated[float, Field(ge=0, le=1)] = 0.6
+    local_contrast: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Where between a nucleus's own darkness (0) and the background (1) its border lies."""
     min_area_um2: Annotated[float, Field(ge=0)] = 4.0
     """Nuclei with a smaller outline are left out."""

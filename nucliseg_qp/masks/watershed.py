@@ -8,7 +8,6 @@ its own contrast to the background.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -88,9 +87,11 @@ def label_nuclei(
     threshold = min(statistics.threshold + settings.otsu_offset, statistics.background)
     red = np.ascontiguousarray(adjusted[..., RED])
     zones = find_zones(red, keypoints / factor, threshold, settings, mpp * factor)
-    limit = _faintest(red, zones.seeds, len(keypoints), statistics.background, settings)
     labels = flood(adjusted, zones, len(keypoints))
     _cut_far(labels, keypoints / factor, settings.reach_um / (mpp * factor))
+    darkness = _darkness(labels, len(keypoints), red, threshold)
+    share = settings.local_contrast
+    limit = (1 - share) * darkness + share * statistics.background
     number = _numbers(np.ones(len(keypoints), bool) if wanted is None else wanted)
     part = _slices(window, factor)
     fine = statistics.adjust_red(np.ascontiguousarray(image[_slices(window, 1)]))
@@ -105,7 +106,7 @@ def label_nuclei(
 
 class _Ends(NamedTuple):
     # Where nuclei 1 to n end: faintest red (n + 1,), centres (n, 2) and largest area.
-    limit: NDArray[np.float32]
+    limit: NDArray[np.float64]
     centres: NDArray[np.float64]
     max_area_px: float
 
@@ -185,41 +186,17 @@ def _enlarged(labels: NDArray[Pixel], factor: int) -> NDArray[Pixel]:
     return np.repeat(np.repeat(labels, factor, axis=0), factor, axis=1)
 
 
-def _faintest(
-    red: NDArray[np.uint8],
-    seeds: NDArray[np.int32],
-    count: int,
-    background: float,
-    settings: MaskSettings,
-) -> NDArray[np.float32]:
+def _darkness(
+    labels: NDArray[np.int32], count: int, red: NDArray[np.uint8], threshold: float
+) -> NDArray[np.float64]:
     # A pale nucleus and a dark one share the slide's threshold but not the height of their
-    # border: each ends where it has faded to a share of its own contrast.
-    where = np.flatnonzero(seeds)
-    seed = seeds.reshape(-1)[where]
-    size = np.bincount(seed, minlength=count + 1)
-    darkness = np.bincount(seed, red.reshape(-1)[where], count + 1) / np.maximum(size, 1)
-    share = settings.local_contrast
-    return ((1 - share) * darkness + share * background).astype(np.float32)
-
-
-def _cut_at_reach(
-    labels: NDArray[np.int32], keypoints: NDArray[np.float64], reach_px: float
-) -> None:
-    # The unknown zone is what any keypoint reaches: through the land of its neighbours a nucleus
-    # may flood farther than it should, and farther than the halo of a tile allows for.
-    from scipy.ndimage import find_objects
-
-    for number, box in enumerate(find_objects(labels, len(keypoints)), start=1):
-        if box is None:
-            continue
-        (rows, columns), (x, y) = box, keypoints[number - 1].tolist()
-        right = max(x - columns.start, columns.stop - x)
-        down = max(y - rows.start, rows.stop - y)
-        if math.hypot(right, down) > reach_px:
-            row, column = np.ogrid[box]
-            far = np.hypot(column + 0.5 - x, row + 0.5 - y) > reach_px
-            part = labels[box]
-            part[far & (part == number)] = 0
+    # border: each ends where it has faded to a share of its own contrast.  What is measured is
+    # the foreground it was given, not its seed, which may lie on a nucleolus.
+    dark = np.flatnonzero((labels > 0) & (red < threshold))
+    owner = labels.reshape(-1)[dark]
+    size = np.bincount(owner, minlength=count + 1)
+    total = np.bincount(owner, red.reshape(-1)[dark], count + 1)
+    return np.where(size > 0, total / np.maximum(size, 1), threshold)
 
 
 def _cut_far(labels: NDArray[np.int32], keypoints: NDArray[np.float64], reach_px: float) -> None:
