@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nucliseg_qp.batch import SilentWatcher, each_image, named_images, numbered
+from nucliseg_qp.geometry import Region
+from nucliseg_qp.images.fingerprint import fingerprint
 from nucliseg_qp.outputs import OutputFolder, image_stem, make_folder, whole_file
 from nucliseg_qp.pictures.preview import Preview
 from nucliseg_qp.provenance import engine_record
@@ -14,7 +16,7 @@ from nucliseg_qp.quantify.table import TableWriter, write_summary
 from nucliseg_qp.qupath.geojson import write_geojson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from nucliseg_qp.batch import ImageOutcome, Job, Watcher
@@ -82,6 +84,9 @@ def _write_image(
 def _write_run(path: Path, job: Job, outcomes: list[ImageOutcome], seconds: float) -> None:
     record = engine_record(job.engine)
     record["seconds"] = round(seconds, 3)
+    record["classes"] = [
+        {"name": one.name, "color": list(one.color_rgb)} for one in job.engine.palette.classes
+    ]
     record["images"] = [
         {
             "path": str(outcome.path.resolve()),
@@ -89,9 +94,19 @@ def _write_run(path: Path, job: Job, outcomes: list[ImageOutcome], seconds: floa
             "problem": outcome.problem,
             "counts": dict(outcome.counts),
             "seconds": round(outcome.seconds, 3),
+            "fingerprint": fingerprint(outcome.path),
+            "geometry": _geometry(job, outcome),
             **outcome.facts,
         }
         for outcome in outcomes
     ]
     with whole_file(path) as partial:
         partial.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _geometry(job: Job, outcome: ImageOutcome) -> Mapping[str, Any] | None:
+    """Give the part that was analysed, None for the whole image or when it failed."""
+    if "width_px" not in outcome.facts:
+        return None
+    image = Region(0, 0, outcome.facts["width_px"], outcome.facts["height_px"])
+    return job.scope.geometry(image)

@@ -1,3 +1,4 @@
+import groovy.json.JsonOutput
 import groovy.transform.CompileStatic
 
 import java.nio.file.Files
@@ -5,13 +6,18 @@ import java.nio.file.Path
 import java.nio.file.Paths
 import java.security.MessageDigest
 
+import org.locationtech.jts.geom.Geometry
+
 import qupath.lib.images.ImageData
+import qupath.lib.io.GsonTools
 import qupath.lib.objects.PathObject
 import qupath.lib.objects.PathObjects
 import qupath.lib.projects.Project
 import qupath.lib.projects.ProjectImageEntry
 import qupath.lib.regions.ImagePlane
+import qupath.lib.roi.GeometryTools
 import qupath.lib.roi.ROIs
+import qupath.lib.roi.interfaces.ROI
 
 // include: lib/image.groovy
 // include: lib/merge.groovy
@@ -46,10 +52,11 @@ class NucliSegResults {
             throw new NucliSegProblem("the result for ${nameOf((String) image.get('path'))} is ${image.get('status')}: ${image.get('problem')}")
         Map<String, Object> model = (Map<String, Object>) run.get('model') ?: [:]
         Map<String, Object> device = (Map<String, Object>) run.get('device') ?: [:]
-        Map<String, Object> counts = (Map<String, Object>) image.get('counts')
         Map<String, Object> manifest = new LinkedHashMap<String, Object>(image)
-        manifest.put('files', image.get('files') ?: files(folder, nameOf((String) image.get('path'))))
-        manifest.put('nuclei', image.get('nuclei') ?: counts.values().sum { Object it -> ((Number) it).intValue() })
+        List<String> files = files(folder, nameOf((String) image.get('path')))
+        if (files.isEmpty())
+            throw new NucliSegProblem("${folder} holds no nuclei for ${nameOf((String) image.get('path'))}. Run nucliseg-qp detect again.")
+        manifest.put('files', files)
         manifest.put('classes', run.get('classes') ?: [])
         manifest.put('provenance', ['NucliSeg program': run.get('program'), 'NucliSeg model': model.get('name'),
             'NucliSeg device': device.get('label'), 'NucliSeg palette': run.get('palette'),
@@ -146,7 +153,7 @@ class NucliSegImport {
         List<PathObject> nuclei = objects.findAll { PathObject it -> it.isDetection() }
         List<PathObject> areas = objects.findAll { PathObject it -> it.isAnnotation() }
         Path folder = NucliSegFiles.folder(entry)
-        Map<String, Object> report = NucliSegMerge.into(imageData, folder, entry.getID(), nuclei, areas ?: [wholeImage()], replace)
+        Map<String, Object> report = NucliSegMerge.into(imageData, folder, entry.getID(), nuclei, areas ?: [analysedArea()], replace)
         if ((int) report.get('skipped') == 0)
             NucliSegImage.describe(entry, manifest)
         report.put('image', entry.getImageName())
@@ -160,10 +167,16 @@ class NucliSegImport {
         return warning ? text + '. ' + warning : text
     }
 
-    private PathObject wholeImage() {
-        PathObject area = PathObjects.createAnnotationObject(ROIs.createRectangleROI(0, 0,
-            imageData.getServer().getWidth(), imageData.getServer().getHeight(), ImagePlane.getDefaultPlane()))
-        area.setID(UUID.nameUUIDFromBytes("${NAME} ${entry.getID()}".toString().getBytes('UTF-8')))
+    /** The part that was analysed; results of "detect" hold no annotation, only its outline. */
+    private PathObject analysedArea() {
+        ImagePlane plane = ImagePlane.getDefaultPlane()
+        Object outline = manifest.get('geometry')
+        String text = outline == null ? '' : JsonOutput.toJson(outline)
+        ROI roi = outline == null ?
+            ROIs.createRectangleROI(0, 0, imageData.getServer().getWidth(), imageData.getServer().getHeight(), plane) :
+            GeometryTools.geometryToROI(GsonTools.getInstance().fromJson(text, Geometry), plane)
+        PathObject area = PathObjects.createAnnotationObject(roi)
+        area.setID(UUID.nameUUIDFromBytes("${NAME} ${entry.getID()} ${text}".toString().getBytes('UTF-8')))
         area.setName(NAME)
         return area
     }

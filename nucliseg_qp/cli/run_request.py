@@ -20,7 +20,7 @@ __all__ = ["run_request"]
 
 
 def run_request(
-    request: str,
+    request: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
     end_with_stdin: Annotated[bool, Parameter(negative=())] = False,

@@ -1,0 +1,32 @@
+"""Whether two image files are the same, told without reading all of a slide."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["fingerprint"]
+
+SAMPLE_BYTES = 1 << 16
+
+
+def fingerprint(path: Path) -> str | None:
+    """Hash size, first and last 64 kB of a file; scripts inside QuPath do the same.
+
+    Returns
+    -------
+    str or None
+        SHA-256 as hexadecimal text; None when the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            head = file.read(SAMPLE_BYTES)
+            file.seek(max(0, size - SAMPLE_BYTES))
+            return hashlib.sha256(str(size).encode("ascii") + head + file.read()).hexdigest()
+    except OSError:
+        return None
