@@ -83,6 +83,8 @@ class KeypointSettings(_Frozen):
     """auto, cpu, cuda, cuda:N or mps; what is asked for and missing is an error."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the network; auto takes the fastest of equal quality."""
+    runtime: Literal["auto", "torch", "onnx"] = "auto"
+    """What runs the network: torch, or ONNX Runtime on the CPU; auto takes torch."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
     """Windows handed to the device at once."""
     window_px: Annotated[int, Field(ge=128, le=4096, multiple_of=8)] = 1024

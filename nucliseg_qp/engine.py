@@ -56,6 +56,7 @@ class Engine:
             pick_device(wanted.device),
             wanted.precision,
             threshold=wanted.threshold,
+            runtime=wanted.runtime,
         )
         return cls(settings, runner, palette, StainMatrix.from_settings(settings.stains))
 

@@ -31,6 +31,7 @@ def engine_record(engine: Engine) -> dict[str, Any]:
         "threshold": engine.runner.threshold,
         "device": {"name": device.name, "label": device.label},
         "precision": engine.runner.precision,
+        "runtime": engine.runner.runtime,
         "palette": engine.palette.name,
         "settings": engine.settings.model_dump(mode="json"),
     }

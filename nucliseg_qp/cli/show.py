@@ -95,7 +95,7 @@ def plain(text: str) -> None:
 def engine_line(engine: Engine) -> None:
     """Tell on stderr which model runs where."""
     runner = engine.runner
-    note(f"model {runner.info.name} on {runner.device.label}, {runner.precision}")
+    note(f"model {runner.info.name} on {runner.device.label}, {runner.precision}, {runner.runtime}")
 
 
 def project_line(project: Path, writer: str) -> str:

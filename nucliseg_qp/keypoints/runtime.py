@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from nucliseg_qp.errors import DeviceError, InputError
+from nucliseg_qp.errors import DeviceError, InputError, UsageError
+from nucliseg_qp.keypoints.allocator import keep_freed_memory
 from nucliseg_qp.keypoints.unet import GRID_PX
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
     from nucliseg_qp.keypoints.model import KeypointModel
 
-__all__ = ["Device", "KeypointRunner", "Precision", "pick_device"]
+__all__ = ["Device", "KeypointRunner", "Precision", "Runtime", "pick_device"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Runtime = Literal["auto", "torch", "onnx"]
 
 _GPU_PIXELS_PER_PASS = 64 * 512 * 512
 
@@ -104,6 +109,14 @@ class KeypointRunner:
         CPU threads for torch, in the whole process; unchanged when not given.
     threshold : float, optional
         Smallest probability of a nucleus, instead of the model's own.
+    runtime : {"auto", "torch", "onnx"}
+        What runs the network.  "auto" is torch: in bfloat16 it takes 0.6 times as long as ONNX
+        Runtime, in float32 1.15 times.
+
+    Raises
+    ------
+    UsageError
+        When the runtime is unknown or not installed, or cannot do what else is asked for.
 
     Notes
     -----
@@ -118,17 +131,21 @@ class KeypointRunner:
         precision: Precision = "auto",
         threads: int | None = None,
         threshold: float | None = None,
+        runtime: Runtime = "auto",
     ) -> None:
         import torch
 
         if threads is not None:
             torch.set_num_threads(threads)
+        if device.is_cpu:
+            keep_freed_memory()
         self.info = model.info
         self.device = _cpu() if device.is_cpu else device
-        self.precision = _native_precision(device) if precision == "auto" else precision
+        self.runtime = _pick_runtime(runtime, device, precision)
+        self.precision = _pick_precision(precision, device, self.runtime)
         self.threshold = model.info.threshold if threshold is None else threshold
         self._dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
-        self._net = model.net.folded(self._dtype).to(device.name)
+        self._net = _ready(model, self.runtime, self._dtype, device)
         self._mean = torch.tensor(model.info.mean, device=device.name).mul(255).view(1, 3, 1, 1)
         self._std = torch.tensor(model.info.std, device=device.name).mul(255).view(1, 3, 1, 1)
 
@@ -195,6 +212,41 @@ def _check_images(images: NDArray[np.uint8]) -> None:
             f"the network got images of {width} x {height} px",
             f"Pad both sides to a multiple of {GRID_PX}",
         )
+
+
+def _pick_runtime(wanted: str, device: Device, precision: Precision) -> Literal["torch", "onnx"]:
+    if wanted in ("auto", "torch"):
+        return "torch"
+    if wanted != "onnx":
+        raise UsageError(f"there is no runtime '{wanted}'", "Use auto, torch or onnx.")
+    if not device.is_cpu or precision == "bfloat16":
+        what = f"on {device.name}" if not device.is_cpu else "in bfloat16"
+        raise UsageError(
+            f"keypoints.runtime = 'onnx' does not run {what}",
+            "It computes in float32 on the CPU; leave keypoints.runtime at auto.",
+        )
+    return "onnx"
+
+
+def _pick_precision(
+    wanted: Precision, device: Device, runtime: Literal["torch", "onnx"]
+) -> Literal["float32", "bfloat16"]:
+    if runtime == "onnx":
+        return "float32"
+    return _native_precision(device) if wanted == "auto" else wanted
+
+
+def _ready(
+    model: KeypointModel, runtime: Literal["torch", "onnx"], dtype: torch.dtype, device: Device
+) -> Callable[[Tensor], Tensor]:
+    import torch
+
+    net = model.net.folded(dtype)
+    if runtime == "torch":
+        return net.to(device.name)
+    from nucliseg_qp.keypoints.onnx import OnnxNet
+
+    return OnnxNet(net, torch.get_num_threads())
 
 
 def _native_precision(device: Device) -> Literal["float32", "bfloat16"]:

@@ -129,7 +129,7 @@ def digest(content: object) -> str:
 def engine_facts(engine: Engine, scope: ProjectScope) -> dict[str, Any]:
     """Give all that the nuclei depend on besides the image: not the device, not the tiles."""
     settings = engine.settings.model_dump(mode="json", exclude={"output", "tiles", "work"})
-    for name in ("device", "precision", "batch_size", "model"):
+    for name in ("device", "precision", "runtime", "batch_size", "model"):
         settings["keypoints"].pop(name)
     classes = [(one.name, list(one.color_rgb)) for one in engine.palette.classes]
     return {
