@@ -14,8 +14,13 @@ from nucliseg_qp.qupath.install import find_qupath
 PROBE = Path(__file__).with_name("qupath_probe.py")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs QuPath where there is none."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what needs QuPath where there is none, and what is slow unless it is asked for."""
+    if "slow" not in config.getoption("-m"):
+        skip = pytest.mark.skip(reason="takes minutes: run with -m slow")
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(skip)
     marked = [item for item in items if item.get_closest_marker("qupath")]
     if marked and find_qupath() is None:
         skip = pytest.mark.skip(reason="no QuPath is installed (PAQUO_QUPATH_DIR names one)")

@@ -239,6 +239,8 @@ def _with_stains(engine: Engine, held: Held, name: str, warnings: list[str]) -> 
     if None in vectors:
         names = " and ".join(key for key in held.stains if key != "background")
         raise InputError(f"{name} has the stains {names} in QuPath", "Set its type to H-DAB.")
+    if _are_those(engine, held.stains):
+        return engine
     settings = engine.settings.stains.model_copy(
         update={
             "hematoxylin": tuple(vectors[0] or ()),
@@ -252,6 +254,17 @@ def _with_stains(engine: Engine, held: Held, name: str, warnings: list[str]) -> 
         settings=engine.settings.model_copy(update={"stains": settings}),
         stains=StainMatrix.from_settings(settings),
     )
+
+
+def _are_those(engine: Engine, held: dict[str, list[float]]) -> bool:
+    """Tell whether QuPath got its stains from an earlier run with the same settings.
+
+    QuPath scales vectors to length 1, which would change densities in their last digit.
+    """
+    mine = engine.settings.stains
+    pairs = zip(STAIN_NAMES, (mine.hematoxylin, mine.dab), strict=True)
+    same = all(np.allclose(_unit(vector), held[name], atol=1e-6) for name, vector in pairs)
+    return same and np.allclose(mine.background, held["background"], atol=1e-3)
 
 
 def _unit(vector: tuple[float, float, float]) -> list[float]:

@@ -22,6 +22,7 @@ from nucliseg_qp.projects.record import begin_run, end_run
 from nucliseg_qp.projects.selection import Selection, choose_entries, open_project
 from nucliseg_qp.projects.staging import stage, unstage
 from nucliseg_qp.provenance import entry_metadata
+from nucliseg_qp.qupath.builders import check_builder
 from nucliseg_qp.qupath.data_file import data_stamp
 from nucliseg_qp.qupath.held import EntryResult
 from nucliseg_qp.qupath.lock import locked
@@ -209,8 +210,9 @@ class ProjectRun:
         return True
 
     def _do(self, entry: Entry, outcome: EntryOutcome) -> None:
-        held = self._worker.read(entry.id)
         job, builder = self._job, self._project.builder(entry.id)
+        check_builder(builder, entry.name)
+        held = self._worker.read(entry.id)
         opened = open_held(builder, held, entry.name, job.engine, job.scope, job.slide_mpp)
         with opened.slide:
             outcome.warnings += opened.warnings

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from nucliseg_qp.images.slide import Slide
 
-__all__ = ["EntryImage", "builder_paths", "open_entry"]
+__all__ = ["EntryImage", "builder_paths", "check_builder", "open_entry"]
 
 _QUARTERS = {"ROTATE_NONE": 0, "ROTATE_90": 1, "ROTATE_180": 2, "ROTATE_270": 3}
 _FLIPS = {
@@ -68,6 +68,19 @@ def builder_paths(builder: Mapping[str, Any]) -> list[Path]:
         return builder_paths(inner)
     path = local_path(str(builder.get("uri", "")))
     return [] if path is None else [path]
+
+
+def check_builder(builder: Mapping[str, Any], name: str) -> None:
+    """Refuse an image of a kind that cannot be opened.
+
+    Raises
+    ------
+    QuPathError
+        With the name of the kind.
+    """
+    if builder.get("builderType") != "uri":
+        _turn(builder, name)
+        check_builder(_inner(builder, name), name)
 
 
 def open_entry(
@@ -134,21 +147,22 @@ def _open_file(builder: Mapping[str, Any], warnings: list[str], name: str) -> Sl
             "Connect the drive, or run nucliseg-qp relink on the project.",
         )
     arguments = [str(one) for one in builder.get("args") or []]
-    _check_series(arguments, name)
     if "--icc-profile" in arguments:
         warnings.append(
             f"{name}: QuPath applies the scanner's ICC profile, the analysis takes the colours as "
             "they are stored; stains and thresholds may differ"
         )
-    return open_slide(path, None, False, "--no-crop" not in arguments)
+    slide = open_slide(path, None, False, "--no-crop" not in arguments)
+    # A scanner's file holds one slide besides its label and overview, other files may hold many.
+    if _series(arguments) != "0" and not slide.reader.startswith("openslide"):
+        slide.close()
+        raise QuPathError(f"{name} is image {_series(arguments)} of its file (--series)", _MEND)
+    return slide
 
 
-def _check_series(arguments: list[str], name: str) -> None:
-    if "--series" not in arguments:
-        return
-    number = arguments[arguments.index("--series") + 1 :][:1]
-    if number != ["0"]:
-        raise QuPathError(f"{name} is image {number} of its file (--series)", _MEND)
+def _series(arguments: list[str]) -> str:
+    after = arguments[arguments.index("--series") + 1 :] if "--series" in arguments else []
+    return after[0] if after else "0"
 
 
 def _inner(builder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
