@@ -5,9 +5,8 @@
 
 ``finetune`` paints 5 fields of a look the shipped model does badly on (pale, blurred, grainy),
 plays their truth as a review, fine-tunes, and gives F1 on 3 other fields of that look and on
-EndoNuke and glioma fields, before and after. ``glioma`` plays the true classes of two patients as
-corrections of a third of their nuclei, and gives the class accuracy on the third patient before and
-after. Both want a folder with annotated images (see ``accuracy.py``) for what is not painted.
+EndoNuke and glioma fields, before and after. ``glioma`` plays the true classes of a third of the
+nuclei of two fields as corrections, and gives the class accuracy on the other three. Both want a folder with annotated images (see ``accuracy.py``) for what is not painted.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import argparse
 import tempfile
 import time
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +91,9 @@ def real_tiles(folder: Path, name: str, mpp: float | None) -> list[CocoTile]:
     tiles = []
     for item in read_folder(folder / name):
         size = mpp or 100.0 / item.image.shape[1]
-        item = replace(item, mpp=size, labels=None)
-        none = (None,) * len(item.points)
-        tiles.append(CocoTile(item, none, name, item.name, item.name, item.image.shape[0]))
+        plain = replace(item, mpp=size, labels=None)
+        none = (None,) * len(plain.points)
+        tiles.append(CocoTile(plain, none, name, plain.name, plain.name, plain.image.shape[0]))
     return tiles
 
 
@@ -127,7 +127,8 @@ def finetune(data: Path, minutes: float, steps: int, synthetic: float, rate: flo
             table.add_row(part, f"{f1(start, tiles):.3f}", f"{f1(after, tiles):.3f}")
     console = Console()
     console.print(table)
-    console.print(f"{seconds / 60:.1f} min, {result.share:.0%} of the way, {result.reasons or 'kept'}")
+    told = "; ".join(result.reasons) or "kept"
+    console.print(f"{seconds / 60:.1f} min, {result.share:.0%} of the way, {told}")
 
 
 def glioma_review(field: Field, share: float, rng: np.random.Generator) -> ImageReview:
@@ -151,38 +152,34 @@ def glioma_review(field: Field, share: float, rng: np.random.Generator) -> Image
 
 
 def glioma(data: Path) -> None:
+    """Learn from each two of five fields, judge on the other three.
+
+    The fields are of three patients, but which are of the same one is not told; in some of the
+    ten ways a patient is on both sides.
+    """
     from nucliseg_qp.palette.classes import load_palette
-    from nucliseg_qp.review.calibrate import fit_palette, judged_rows
     from nucliseg_qp.review.agreement import accuracy
+    from nucliseg_qp.review.calibrate import fit_palette, judged_rows
 
     rng = np.random.default_rng(0)
-    fields = glioma_fields(data / "glioma_ki67")
-    whole = [glioma_review(field, 1.0, rng) for field in fields]
-    patients = sorted({patient(field) for field in fields})
-    table = Table("palette", "held-out patient", "nuclei", "accuracy before", "after")
+    whole = [glioma_review(field, 1.0, rng) for field in glioma_fields(data / "glioma_ki67")]
+    table = Table("palette", "learnt from", "nuclei judged", "accuracy before", "after")
     for name in ("hsv", "dab"):
         base = load_palette(name)
-        for held in patients:
-            learn = [
-                image.take(rng.random(len(image)) < 1 / 3)
-                for field, image in zip(fields, whole, strict=True)
-                if patient(field) != held
-            ]
-            new = fit_palette(base, [judged_rows(image, base) for image in learn])
-            test = [
-                judged_rows(image, base)
-                for field, image in zip(fields, whole, strict=True)
-                if patient(field) == held
-            ]
-            count = sum(len(rows.truth) for rows in test)
+        gains = []
+        for pair in combinations(range(len(whole)), 2):
+            third = [whole[i].take(rng.random(len(whole[i])) < 1 / 3) for i in pair]
+            new = fit_palette(base, [judged_rows(image, base) for image in third])
+            rest = [image for i, image in enumerate(whole) if i not in pair]
+            test = [judged_rows(image, base) for image in rest]
             before, after = (accuracy([rows.told(one) for rows in test]) for one in (base, new))
-            table.add_row(name, held, str(count), f"{before:.4f}", f"{after:.4f}")
+            gains.append((before, after))
+            learnt = f"{whole[pair[0]].entry}, {whole[pair[1]].entry}"
+            count = str(sum(len(rows.truth) for rows in test))
+            table.add_row(name, learnt, count, f"{before:.4f}", f"{after:.4f}")
+        mean = np.mean(gains, axis=0)
+        table.add_row(name, "mean", "", f"{mean[0]:.4f}", f"{mean[1]:.4f}", end_section=True)
     Console().print(table)
-
-
-def patient(field: Field) -> str:
-    """Give the patient of a field: what stands before the last part of its name."""
-    return field.path.stem.rpartition("_")[0] or field.path.stem
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from nucliseg_qp.cli.export import export
 from nucliseg_qp.cli.relink import relink
 from nucliseg_qp.cli.report import report
 from nucliseg_qp.cli.reproduce import reproduce
+from nucliseg_qp.cli.review import review
 from nucliseg_qp.cli.run_request import run_request
 from nucliseg_qp.cli.scripts import scripts
 from nucliseg_qp.cli.settings import settings
@@ -46,7 +47,7 @@ ABOUT = Group("This installation", sort_key=4)
 VERBS = {
     WORK: (detect, annotate, demo),
     PROJECTS: (scripts, report, relink, reproduce, run_request),
-    MODELS: (data, train, evaluate, export),
+    MODELS: (review, data, train, evaluate, export),
     ABOUT: (doctor, settings),
 }
 

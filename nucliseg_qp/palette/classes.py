@@ -22,6 +22,7 @@ from nucliseg_qp.palette.rules import (
     hsv_point,
 )
 from nucliseg_qp.palette.stains import STAIN_COLUMNS
+from nucliseg_qp.palette.user import user_palette, user_palettes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,13 +109,13 @@ def available_palettes() -> tuple[str, ...]:
 
 
 def load_palette(name_or_path: str | Path) -> Palette:
-    """Read a shipped palette by name or one's own by path.
+    """Read a shipped palette by name, or one's own by name or path.
 
     Parameters
     ----------
     name_or_path : str or Path
-        One of ``available_palettes()`` or the path of a TOML file; the comments in
-        ``presets/*.toml`` describe the format.
+        One of ``available_palettes()``, the path of a TOML file, or one of ``user_palettes()``;
+        the comments in ``presets/*.toml`` describe the format.
 
     Raises
     ------
@@ -127,15 +128,22 @@ def load_palette(name_or_path: str | Path) -> Palette:
         preset = resources.files("nucliseg_qp.palette").joinpath("presets", f"{name}.toml")
         return _parse(preset.read_bytes(), name, f"palette {name}")
     if not path.is_file():
-        raise UsageError(
-            f"palette {name!r} is neither a shipped palette nor a file",
-            f"Shipped are: {', '.join(presets)}.",
-        )
+        path = _of_user(name, presets)
     try:
         with path.open("rb") as file:
             return _parse(file.read(_LARGEST_FILE_BYTES + 1), path.stem, f"palette {path}")
     except OSError as error:
         raise UsageError(f"palette {path} cannot be read ({error.strerror})", "") from None
+
+
+def _of_user(name: str, presets: tuple[str, ...]) -> Path:
+    if name in user_palettes():
+        return user_palette(name)
+    own = f" Your own are: {', '.join(user_palettes())}." if user_palettes() else ""
+    raise UsageError(
+        f"palette {name!r} is neither a shipped palette nor a file",
+        f"Shipped are: {', '.join(presets)}.{own}",
+    )
 
 
 class _ClassEntry(BaseModel):

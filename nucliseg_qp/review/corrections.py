@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["read_corrections"]
+__all__ = ["read_corrections", "split_file"]
 
 VERSION = 2
 MAX_BYTES = 4 << 30
@@ -44,7 +44,7 @@ def read_corrections(path: Path) -> ImageReview:
         Naming the file, when it is missing, broken, edited so that it contradicts itself, or of a
         version that is not known.
     """
-    head, lines = _split(path)
+    head, lines = split_file(path)
     version = head.get("format")
     if not isinstance(version, int) or not 1 <= version <= VERSION:
         raise InputError(
@@ -62,8 +62,14 @@ def read_corrections(path: Path) -> ImageReview:
     return review
 
 
-def _split(path: Path) -> tuple[dict[str, Any], list[bytes]]:
-    """Give the head and the lines of the features."""
+def split_file(path: Path) -> tuple[dict[str, Any], list[bytes]]:
+    """Give the head of a file of corrections, and the lines of its features.
+
+    Raises
+    ------
+    InputError
+        When it is missing, or no such file.
+    """
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path} is larger than {MAX_BYTES >> 30} GiB", _AGAIN)

@@ -8,7 +8,6 @@ tuned ones is chosen on held-out images of the reviewer and on painted fields of
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from nucliseg_qp.errors import InputError, ModelError
 from nucliseg_qp.keypoints.model import KeypointModel, load_model, save_model
 from nucliseg_qp.keypoints.runtime import pick_device
 from nucliseg_qp.outputs import whole_file
-from nucliseg_qp.review.finetune_settings import FineTuning
 from nucliseg_qp.review.lessons import annotated_images, check_enough
 from nucliseg_qp.training.coco import CocoTile, read_coco
 from nucliseg_qp.training.convert import convert
@@ -30,7 +28,9 @@ from nucliseg_qp.training.own_settings import OwnTraining
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from nucliseg_qp.review.finetune_settings import FineTuning
     from nucliseg_qp.review.folder import Review
     from nucliseg_qp.training.session import Watcher
 
