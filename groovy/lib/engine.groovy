@@ -140,7 +140,7 @@ class NucliSegEngine {
         if (home == null)
             return
         String name = environment.keySet().find { String it -> it.equalsIgnoreCase('PATH') } ?: 'PATH'
-        List<String> folders = [home.getPath(), new File(home, 'Library\\bin').getPath(), new File(home, 'Scripts').getPath()]
+        List<String> folders = [home.getPath(), new File(new File(home, 'Library'), 'bin').getPath(), new File(home, 'Scripts').getPath()]
         environment.put(name, (folders + [environment.get(name) ?: '']).join(';'))
     }
 
