@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.images.scope import Scope
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.pipeline import Engine
+    from nucliseg_qp.profile import Profile
     from nucliseg_qp.quantify.scores import Scores
     from nucliseg_qp.quantify.table import SummaryRow
     from nucliseg_qp.work import Workers
@@ -75,11 +76,14 @@ class Job:
         Part of each image.
     slide_mpp : float, optional
         Pixel size to assume, in um.
+    profile : Profile, optional
+        Told what the steps cost.
     """
 
     engine: Engine
     scope: Scope
     slide_mpp: float | None = None
+    profile: Profile | None = None
 
 
 @dataclass
@@ -189,7 +193,8 @@ def each_image(
         When nothing can be written any more: the other images would fail as well.
     """
     with open_workers(job.engine) as workers:
-        return [_one_image(path, job, work, watcher, workers) for path in paths]
+        measured = workers if job.profile is None else job.profile.workers(workers)
+        return [_one_image(path, job, work, watcher, measured) for path in paths]
 
 
 def _one_image(
@@ -213,6 +218,8 @@ def _one_image(
         outcome.exit_code = error.exit_code
         outcome.counts.clear()
     outcome.seconds = time.monotonic() - started
+    if job.profile is not None:
+        job.profile.image(outcome.status, outcome.seconds, outcome.nuclei, outcome.facts)
     watcher.finished(outcome)
     return outcome
 
@@ -224,6 +231,8 @@ def _consume(
     outcome: ImageOutcome,
 ) -> None:
     outcome.counts.update(dict.fromkeys(job.engine.palette.names, 0))
+    if job.profile is not None:
+        job.profile.prepare(analysis)
     work(analysis, outcome)
     outcome.tissue_mm2 = analysis.tissue_mm2
     outcome.facts = analysis.facts()

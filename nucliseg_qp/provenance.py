@@ -8,12 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from nucliseg_qp import __version__
+from nucliseg_qp.processes import processor_name, usable_cores
 
 if TYPE_CHECKING:
     from nucliseg_qp.pipeline import Engine
 
-__all__ = ["engine_record", "entry_metadata"]
+__all__ = ["engine_record", "entry_metadata", "machine_record"]
 
+_MAY_NAME_FILES = (("keypoints", "model"), ("classes", "palette"), ("work", "scheduler"))
 _PACKAGES = ("torch", "numpy", "opencv-python", "openslide-python", "tifffile", "paquo")
 
 
@@ -35,6 +37,34 @@ def engine_record(engine: Engine) -> dict[str, Any]:
         "palette": engine.palette.name,
         "settings": engine.settings.model_dump(mode="json"),
     }
+
+
+def machine_record(engine: Engine | None) -> dict[str, Any]:
+    """Give machine, versions and settings without a name of a file, a folder or a computer."""
+    record: dict[str, Any] = {
+        "program": f"nucliseg_qp {__version__}",
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in (*_PACKAGES, "onnxruntime", "distributed")},
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "processor": processor_name(),
+            "cores": usable_cores(),
+        },
+    }
+    if engine is None:
+        return record
+    runner, settings = engine.runner, engine.settings.model_dump(mode="json")
+    for section, name in _MAY_NAME_FILES:
+        settings[section].pop(name)
+    record["network"] = {
+        "sha256": runner.info.sha256,
+        "mpp": engine.mpp,
+        "device": runner.device.label,
+        "precision": runner.precision,
+        "runtime": runner.runtime,
+    }
+    return {**record, "settings": settings}
 
 
 def entry_metadata(engine: Engine, facts: dict[str, Any], status: str) -> dict[str, str]:

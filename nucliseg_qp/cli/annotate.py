@@ -11,6 +11,7 @@ from nucliseg_qp.cli.options import (
     Config,
     DryRun,
     Images,
+    ProfileFile,
     RegionText,
     SlideMpp,
     WholeProject,
@@ -31,6 +32,7 @@ def annotate(
     region: RegionText = None,
     within: Within = None,
     config: Config = None,
+    profile: ProfileFile = None,
     dry_run: DryRun = False,
     whole: WholeProject | None = None,
     settings: Settings | None = None,
@@ -61,16 +63,22 @@ def annotate(
     from nucliseg_qp.batch import named_images
     from nucliseg_qp.cli import show
     from nucliseg_qp.cli.annotate_project import annotate_whole, given_project
-    from nucliseg_qp.cli.jobs import open_job, plan_lines, worst_code
+    from nucliseg_qp.cli.jobs import (
+        begin_profile,
+        end_profile,
+        open_job,
+        plan_lines,
+        worst_code,
+    )
     from nucliseg_qp.qupath.install import choose_writer
 
-    root = given_project(images, project, (region, within), writer, whole)
+    root = given_project(images, project, (region, within, profile), writer, whole)
     if root is not None or project is None:
         job = open_job(settings, config, slide_mpp, None, None)
         return annotate_whole(root or Path(), job, whole or WholeProject(), dry_run)
     images = list(named_images(images).values())
     chosen = choose_writer(writer)
-    job = open_job(settings, config, slide_mpp, region, within)
+    job = open_job(settings, config, slide_mpp, region, within, begin_profile(profile))
     if dry_run:
         for line in plan_lines(images, job):
             show.result(line)
@@ -78,6 +86,7 @@ def annotate(
     show.engine_line(job.engine)
     with show.BatchView(len(images)) as view:
         outcomes = annotate_images(images, project, job, chosen, view)
+    end_profile(profile, job)
     show.result(show.outcome_table(outcomes))
     if any(outcome.status == "done" for outcome in outcomes):
         show.note(show.project_line(project, chosen))

@@ -46,7 +46,7 @@ def given_project(
         )
     if root is not None and (any(one is not None for one in places) or writer == "files"):
         raise UsageError(
-            "a whole project takes no --region, --within or --writer files",
+            "a whole project takes no --region, --within, --profile or --writer files",
             "Say where with --scope.",
         )
     return root

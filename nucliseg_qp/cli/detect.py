@@ -7,7 +7,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nucliseg_qp.cli.options import Config, DryRun, Images, RegionText, SlideMpp, Within
+from nucliseg_qp.cli.options import (
+    Config,
+    DryRun,
+    Images,
+    ProfileFile,
+    RegionText,
+    SlideMpp,
+    Within,
+)
 from nucliseg_qp.config import Settings
 
 __all__ = ["detect"]
@@ -23,6 +31,7 @@ def detect(
     within: Within = None,
     stages: Path | None = None,
     config: Config = None,
+    profile: ProfileFile = None,
     dry_run: DryRun = False,
     settings: Settings | None = None,
 ) -> int:
@@ -45,11 +54,18 @@ def detect(
     """
     from nucliseg_qp.batch import named_images
     from nucliseg_qp.cli import show
-    from nucliseg_qp.cli.jobs import open_job, plan_lines, worst_code, write_stages
+    from nucliseg_qp.cli.jobs import (
+        begin_profile,
+        end_profile,
+        open_job,
+        plan_lines,
+        worst_code,
+        write_stages,
+    )
     from nucliseg_qp.detect import detect_images
 
     images = list(named_images(images).values())
-    job = open_job(settings, config, slide_mpp, region, within)
+    job = open_job(settings, config, slide_mpp, region, within, begin_profile(profile))
     if dry_run:
         for line in plan_lines(images, job):
             show.result(line)
@@ -57,6 +73,7 @@ def detect(
     show.engine_line(job.engine)
     with show.BatchView(len(images)) as view:
         outcomes = detect_images(images, out, job, view)
+    end_profile(profile, job)
     show.result(show.outcome_table(outcomes))
     show.note(f"results are in {out}")
     read = [outcome.path for outcome in outcomes if outcome.status != "failed"]

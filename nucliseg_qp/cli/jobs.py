@@ -12,8 +12,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nucliseg_qp.batch import ImageOutcome, Job
+    from nucliseg_qp.profile import Profile
 
-__all__ = ["merge_settings", "open_job", "plan_lines", "worst_code", "write_stages"]
+__all__ = [
+    "begin_profile",
+    "end_profile",
+    "merge_settings",
+    "open_job",
+    "plan_lines",
+    "worst_code",
+    "write_stages",
+]
 
 
 def open_job(
@@ -22,6 +31,7 @@ def open_job(
     slide_mpp: float | None,
     region: str | None,
     within: Path | None,
+    profile: Profile | None = None,
 ) -> Job:
     """Merge settings, read the scope, load the engine: everything that can be wrong at once."""
     from nucliseg_qp.batch import Job
@@ -35,7 +45,24 @@ def open_job(
         None if region is None else Region.from_text(region),
         None if within is None else read_within(within),
     )
-    return Job(Engine.start(merged), scope, slide_mpp)
+    if profile is None:
+        return Job(Engine.start(merged), scope, slide_mpp)
+    with profile.stage("start of the engine"):
+        engine = Engine.start(merged)
+    return Job(engine, scope, slide_mpp, profile)
+
+
+def begin_profile(path: Path | None) -> Profile | None:
+    """Begin to measure when a file for it is given."""
+    from nucliseg_qp.profile import Profile
+
+    return None if path is None else Profile()
+
+
+def end_profile(path: Path | None, job: Job) -> None:
+    """Write what was measured, if anything was."""
+    if path is not None and job.profile is not None:
+        job.profile.write(path, job.engine)
 
 
 def merge_settings(settings: Settings | None, config: Path | None) -> Settings:

@@ -8,7 +8,16 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-__all__ = ["Config", "DryRun", "Images", "RegionText", "SlideMpp", "WholeProject", "Within"]
+__all__ = [
+    "Config",
+    "DryRun",
+    "Images",
+    "ProfileFile",
+    "RegionText",
+    "SlideMpp",
+    "WholeProject",
+    "Within",
+]
 
 Images = Annotated[list[Path], Parameter(negative=())]
 SlideMpp = Annotated[
@@ -28,6 +37,13 @@ Config = Annotated[
 ]
 DryRun = Annotated[
     bool, Parameter(negative=(), help="Print the merged settings and the plan, and stop.")
+]
+ProfileFile = Annotated[
+    Path | None,
+    Parameter(
+        name="--profile",
+        help="Write to this JSON file where time and memory went; it names no file or image.",
+    ),
 ]
 
 _PROJECT = Group("Whole project: when the image given is a QuPath project", sort_key=0)

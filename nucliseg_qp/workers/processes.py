@@ -8,6 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, TypeVar
 
 from nucliseg_qp.errors import NucliSegError
+from nucliseg_qp.processes import usable_cores
 from nucliseg_qp.workers.shared import SharedWork
 
 if TYPE_CHECKING:
@@ -24,13 +25,6 @@ Result = TypeVar("Result")
 
 TRIES = 3
 """How often a task is given to a process that ended without an answer."""
-
-
-def usable_cores() -> int:
-    """Give the number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class ProcessWorkers(SharedWork):
