@@ -1,5 +1,7 @@
 """Whole projects through the real QuPath: finished in the morning, nobody's work lost."""
 
+# ruff: noqa: E501 - Groovy and JavaScript in long lines
+
 from __future__ import annotations
 
 import json
@@ -73,9 +75,7 @@ def fresh(pristine, tmp_path):
 
 def start(root: Path, *options: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "nucliseg_qp", "annotate", str(root), *options]
-    return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def lines(root: Path) -> int:
@@ -160,7 +160,8 @@ def test_a_tile_that_cannot_be_read_is_all_that_is_tried_again(tmp_path, monkeyp
     assert annotate(root, "--tile-size", "256") == 1
     assert (statuses(root), numbers(root, 1)["status"]) == (["incomplete"], "incomplete")
     csv = ProjectFolder(root).report("images.csv").read_text().splitlines()
-    row = dict(zip(csv[0].split(","), csv[1].replace(ODD_NAME.format(0), "x").split(","), strict=False))
+    values = csv[1].replace(ODD_NAME.format(0), "x").split(",")
+    row = dict(zip(csv[0].split(","), values, strict=False))
     assert row["Positive %"] == "", "an incomplete image has no score"
     tiles = len(asked)
     asked[:] = [None] * 100
@@ -306,24 +307,19 @@ def test_damaged_images_stay_as_they_are_and_the_others_are_done(project, capsys
     assert "interrupted save" in told
 
 
-@pytest.fixture
-def result(annotated, tmp_path):
+def empty_result(worker: QuPathWorker) -> EntryResult:
     """Give what a run hands over for the first image, without nuclei."""
-
-    def make(root: Path, worker: QuPathWorker) -> EntryResult:
-        held = worker.read(1)
-        parent = Parent(held.areas[0].id, "x", held.areas[0].geometry)
-        size = (held.width_px, held.height_px, 0.25, "QuPath", "x")
-        return EntryResult(1, held.state, (parent,), (), "replace", (), *size)
-
-    return make
+    held = worker.read(1)
+    parent = Parent(held.areas[0].id, "x", held.areas[0].geometry)
+    size = (held.width_px, held.height_px, 0.25, "QuPath", "x")
+    return EntryResult(1, held.state, (parent,), (), "replace", (), *size)
 
 
-def test_a_full_disk_leaves_the_old_state(project, result):
+def test_a_full_disk_leaves_the_old_state(project):
     data = project / "data" / "1"
     before = {path.name: path.read_bytes() for path in data.iterdir()}
     with QuPathWorker(project) as worker:
-        wanted = result(project, worker)
+        wanted = empty_result(worker)
         resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (3000, 3000))
         with pytest.raises(OutputError, match="cannot be written"):
             worker.write(wanted)
@@ -331,7 +327,7 @@ def test_a_full_disk_leaves_the_old_state(project, result):
     assert annotate(project, "--again", "--image", "#1") == 0
 
 
-def test_a_java_that_dies_is_an_error_of_one_image(project, result):
+def test_a_java_that_dies_is_an_error_of_one_image(project):
     with QuPathWorker(project) as worker:
         worker.read(1)
         os.kill(worker.pid, signal.SIGKILL)
@@ -445,8 +441,8 @@ def test_nuclei_of_views_lie_on_their_true_places(qupath_probe, views, tmp_path)
 
 def test_a_slide_cut_to_its_scanned_part_has_the_places_of_qupath(qupath_probe, tmp_path):
     pytest.importorskip("openslide")
-    from test_images import PER_CM, SCN
     import tifffile
+    from test_images import PER_CM, SCN
 
     from nucliseg_qp.images.slide import open_slide
     from nucliseg_qp.qupath.project_file import ProjectFile
@@ -466,9 +462,9 @@ def test_a_slide_cut_to_its_scanned_part_has_the_places_of_qupath(qupath_probe, 
     project.add(tmp_path / "b.scn")
     project.add(tmp_path / "a.ome.tif")
     project.save()
-    [line, plain] = qupath_probe.run_script(tmp_path / "p", "return getCurrentServer().getWidth()", save=False)[
-        "results"
-    ]
+    [line, plain] = qupath_probe.run_script(
+        tmp_path / "p", "return getCurrentServer().getWidth()", save=False
+    )["results"]
     if line != "1024":
         pytest.skip(f"this QuPath has no OpenSlide and sees {line} px")
     assert annotate(tmp_path / "p") == 0
@@ -572,7 +568,9 @@ def test_stains_are_those_that_qupath_holds(qupath_probe, drawn, tmp_path):
     assert np.allclose(np.array(held["DAB"]) * np.linalg.norm([0.3, 0.55, 0.78]), [0.3, 0.55, 0.78])
     other = shutil.copytree(drawn, tmp_path / "p")
     reset = "setColorDeconvolutionStains(null as qupath.lib.color.ColorDeconvolutionStains)"
-    code = reset.replace("setColorDeconvolutionStains(", "getCurrentImageData().setColorDeconvolutionStains(")
+    code = reset.replace(
+        "setColorDeconvolutionStains(", "getCurrentImageData().setColorDeconvolutionStains("
+    )
     qupath_probe.run_script(other, code)
     before = {one["id"]: one for one in qupath_probe.project(drawn)["images"][0]["detections"]}
     assert annotate(other, "--scope", "class:Tumor", "--palette", "dab-intensity") == 0
