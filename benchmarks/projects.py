@@ -19,7 +19,8 @@ import numpy as np
 from nucliseg_qp.config import load_settings
 from nucliseg_qp.engine import Engine
 from nucliseg_qp.nuclei import Nuclei, nucleus_ids
-from nucliseg_qp.projects.run import ProjectJob, annotate_project
+from nucliseg_qp.projects.job import ProjectJob
+from nucliseg_qp.projects.run import annotate_project
 from nucliseg_qp.projects.scope import ProjectScope
 from nucliseg_qp.quantify.measure import MEASUREMENT_COLUMNS
 from nucliseg_qp.qupath.held import EntryResult, Parent

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from nucliseg_qp.batch import Job
     from nucliseg_qp.cli.options import WholeProject
-    from nucliseg_qp.projects.run import EntryOutcome, ProjectJob
+    from nucliseg_qp.projects.job import EntryOutcome, ProjectJob
 
 __all__ = ["annotate_whole", "given_project"]
 
@@ -85,7 +85,7 @@ def annotate_whole(root: Path, job: Job, whole: WholeProject, dry_run: bool) -> 
 
 
 def _project_job(root: Path, job: Job, whole: WholeProject) -> ProjectJob:
-    from nucliseg_qp.projects.run import ProjectJob
+    from nucliseg_qp.projects.job import ProjectJob
     from nucliseg_qp.projects.scope import ProjectScope
     from nucliseg_qp.projects.selection import Selection
 

@@ -12,10 +12,10 @@ from nucliseg_qp.cli.show import outcome_table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from nucliseg_qp.projects.job import EntryOutcome
     from nucliseg_qp.projects.plan import PlannedImage
     from nucliseg_qp.projects.relink import Move
     from nucliseg_qp.projects.reproduce import Repeated
-    from nucliseg_qp.projects.run import EntryOutcome
 
 __all__ = ["entry_table", "merge_lines", "move_table", "plan_table", "repeat_table"]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nucliseg_qp.errors import NucliSegError, OutputError
+from nucliseg_qp.projects.job import EntryOutcome
 from nucliseg_qp.projects.journal import Journal
 from nucliseg_qp.projects.notes import note_entry
 from nucliseg_qp.projects.numbers import area_numbers, read_numbers
-from nucliseg_qp.projects.run import EntryOutcome
 from nucliseg_qp.projects.selection import choose_entries, open_project
 from nucliseg_qp.projects.staging import staged_result, unstage
 from nucliseg_qp.qupath.data_file import data_stamp

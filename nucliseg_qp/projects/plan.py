@@ -14,7 +14,7 @@ from nucliseg_qp.qupath.worker import QuPathWorker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nucliseg_qp.projects.run import ProjectJob
+    from nucliseg_qp.projects.job import ProjectJob
     from nucliseg_qp.qupath.entries import Entry
     from nucliseg_qp.qupath.held import Held
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nucliseg_qp.engine import Engine
-    from nucliseg_qp.projects.run import EntryOutcome
+    from nucliseg_qp.projects.job import EntryOutcome
     from nucliseg_qp.qupath.project_folder import ProjectFolder
 
 __all__ = ["begin_run", "end_run", "last_run", "read_run"]

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from nucliseg_qp.batch import ImageOutcome, SilentWatcher
+from nucliseg_qp.batch import SilentWatcher
 from nucliseg_qp.errors import NucliSegError, OutputError, QuPathError
 from nucliseg_qp.projects.cache import TileCache
+from nucliseg_qp.projects.closing import Closing, Seen
 from nucliseg_qp.projects.entry import analyse, open_held
-from nucliseg_qp.projects.journal import Journal, Record, digest, engine_facts
-from nucliseg_qp.projects.notes import note_entry, prepare
-from nucliseg_qp.projects.numbers import ImageNumbers, area_numbers, read_numbers
+from nucliseg_qp.projects.job import EntryOutcome
+from nucliseg_qp.projects.journal import Journal, digest, engine_facts
+from nucliseg_qp.projects.notes import prepare
+from nucliseg_qp.projects.numbers import area_numbers, read_numbers
 from nucliseg_qp.projects.record import begin_run, end_run
-from nucliseg_qp.projects.selection import Selection, choose_entries, open_project
+from nucliseg_qp.projects.selection import choose_entries, open_project
 from nucliseg_qp.projects.staging import stage, unstage
 from nucliseg_qp.provenance import entry_metadata
 from nucliseg_qp.qupath.builders import check_builder
@@ -32,71 +34,16 @@ if TYPE_CHECKING:
     from nucliseg_qp.batch import Watcher
     from nucliseg_qp.engine import Engine
     from nucliseg_qp.projects.entry import Findings, OpenedEntry
-    from nucliseg_qp.projects.scope import ProjectScope
+    from nucliseg_qp.projects.job import ProjectJob
     from nucliseg_qp.qupath.entries import Entry
     from nucliseg_qp.qupath.held import Held, Written
     from nucliseg_qp.qupath.project_file import ProjectFile
     from nucliseg_qp.qupath.project_folder import ProjectFolder
 
-__all__ = ["EntryOutcome", "ProjectJob", "ProjectRun", "annotate_project"]
-
-Mode = Literal["replace", "replace-all"]
+__all__ = ["ProjectRun", "annotate_project"]
 
 WRITER_SECONDS = 120.0
 """How long the process of a run that was killed may take to finish its image."""
-
-
-@dataclass(frozen=True)
-class ProjectJob:
-    """What is asked for.
-
-    Parameters
-    ----------
-    root : Path
-        Folder of the project.
-    engine : Engine
-        Model, palette and settings.
-    scope : ProjectScope
-        Where in each image.
-    selection : Selection
-        Which images.
-    slide_mpp : float, optional
-        Pixel size in um to assume whatever QuPath says.
-    mode : {"replace", "replace-all"}
-        Whether what people changed stays.
-    again : bool
-        Analyse also what is done.
-    """
-
-    root: Path
-    engine: Engine
-    scope: ProjectScope
-    selection: Selection = field(default_factory=Selection)
-    slide_mpp: float | None = None
-    mode: Mode = "replace"
-    again: bool = False
-
-
-@dataclass
-class EntryOutcome(ImageOutcome):
-    """How one image of a project ended; see `ImageOutcome`.
-
-    Parameters
-    ----------
-    entry_id : int
-        Its number.
-    earlier : bool
-        Whether an earlier run had done it.
-    report : dict of str to int
-        Nuclei added, replaced, kept.
-    warnings : list of str
-        What deserves a second look.
-    """
-
-    entry_id: int = 0
-    earlier: bool = False
-    report: dict[str, int] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
 
 
 def annotate_project(job: ProjectJob, watcher: Watcher | None = None) -> list[EntryOutcome]:
@@ -162,6 +109,7 @@ class ProjectRun:
         self._journal = Journal(self._folder.journal)
         self._analysis = digest([engine_facts(job.engine, job.scope), job.slide_mpp])
         self.name = begin_run(self._folder, job.engine, self._analysis, str(job.scope))
+        self._closing = Closing(self._folder, job, self._journal, self.name, self._analysis)
 
     def entry(self, entry: Entry) -> EntryOutcome:
         """Do one image, whatever happens to it.
@@ -183,7 +131,7 @@ class ProjectRun:
             outcome.status, outcome.problem = "failed", str(error)
             outcome.exit_code = error.exit_code
             outcome.counts.clear()
-            self._close(entry, outcome, "")
+            self._closing.close(entry, outcome, Seen())
         outcome.seconds = time.monotonic() - started
         self._watcher.finished(outcome)
         return outcome
@@ -220,7 +168,7 @@ class ProjectRun:
             if not opened.scope.parents:
                 outcome.status = "skipped"
                 outcome.warnings.append(f"{entry.name} has nothing for --scope {job.scope}")
-                self._close(entry, outcome, fingerprint)
+                self._closing.close(entry, outcome, Seen(fingerprint))
             elif not self._is_known(entry, held, fingerprint, outcome):
                 cache = TileCache(self._folder.work(entry.id), fingerprint)
                 found = analyse(opened, cache, self._watcher, self._folder.thumbnail(entry.id))
@@ -281,7 +229,7 @@ class ProjectRun:
                 self._stay_staged(entry, outcome)
         if written is not None and written.held is not None:
             outcome.report, outcome.counts = written.report, Counter(written.held.counts)
-        self._close(entry, outcome, fingerprint, opened, found, written)
+        self._closing.close(entry, outcome, Seen(fingerprint, opened, found, written))
         if outcome.status in ("done", "staged"):
             TileCache.clear(self._folder.work(entry.id))
         if outcome.status == "done":
@@ -313,63 +261,6 @@ class ProjectRun:
             image=entry.name,
             provenance=entry_metadata(engine, facts, "done"),
         )
-
-    def _close(
-        self,
-        entry: Entry,
-        outcome: EntryOutcome,
-        fingerprint: str,
-        opened: OpenedEntry | None = None,
-        found: Findings | None = None,
-        written: Written | None = None,
-    ) -> None:
-        """Note how an image ended: in the project, in its numbers and, last, in the journal."""
-        builder = None if written is None else written.builder
-        note_entry(self._folder, entry.id, self._texts(outcome), builder)
-        stamp = data_stamp(self._folder.data(entry.id)) if outcome.status == "done" else []
-        held = None if written is None else written.held
-        scope = [] if opened is None else [one.id for one in opened.scope.parents]
-        ImageNumbers(
-            entry_id=entry.id,
-            name=entry.name,
-            run=self.name,
-            status=outcome.status,
-            problem=outcome.problem,
-            counts=dict(outcome.counts),
-            tissue_mm2=outcome.tissue_mm2,
-            areas=[] if held is None else area_numbers(held, scope),
-            dab={} if found is None else found.dab,
-            report=outcome.report,
-            warnings=outcome.warnings,
-            facts=outcome.facts,
-            description={} if opened is None else opened.description,
-            found={} if found is None else dict(found.counts),
-            digest="" if found is None else found.digest,
-            data=stamp,
-        ).save(self._folder.result(entry.id))
-        self._journal.add(
-            Record(
-                entry_id=entry.id,
-                run=self.name,
-                status=outcome.status,
-                analysis=self._analysis,
-                fingerprint=fingerprint,
-                problem=outcome.problem,
-                exit_code=outcome.exit_code,
-                data=stamp,
-            )
-        )
-
-    def _texts(self, outcome: EntryOutcome) -> dict[str, str]:
-        status = {"NucliSeg status": outcome.status, "NucliSeg run": self.name}
-        if outcome.status != "done":
-            return {**status, "NucliSeg problem": outcome.problem}
-        about = entry_metadata(self._job.engine, outcome.facts, outcome.status)
-        counts = {
-            f"NucliSeg {name}": str(number) for name, number in outcome.counts.items() if name
-        }
-        scope = {"NucliSeg scope": str(self._job.scope), "NucliSeg problem": ""}
-        return {**about, **counts, **scope, **status}
 
 
 def _colours(engine: Engine) -> list[tuple[str, tuple[int, int, int]]]:
