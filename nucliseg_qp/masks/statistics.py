@@ -160,8 +160,9 @@ def three_class_otsu(counts: NDArray[np.int64]) -> float:
 
     With two classes the almost black DAB nuclei of a Ki-67 slide make a class of their own and
     pale blue nuclei fall to the background.  The multi-level criterion of Liao et al. (J. Inf.
-    Sci. Eng. 17, 2001) gives them a class.  Where there is no dark class (under 2 % of the pixels)
-    the plain threshold is right and is returned.
+    Sci. Eng. 17, 2001) gives them a class.  Where the darkest class has under 2 % of the pixels
+    the plain threshold is returned.  On a slide without dark nuclei the upper threshold may lie
+    inside of the background: that is as good, since every nucleus also ends by its own contrast.
 
     Parameters
     ----------
