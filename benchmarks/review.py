@@ -3,10 +3,12 @@
     nice -n 10 python benchmarks/review.py finetune --minutes 10
     python benchmarks/review.py glioma
 
-``finetune`` paints 5 fields of a look the shipped model does badly on (pale, blurred, grainy),
-plays their truth as a review, fine-tunes, and gives F1 on 3 other fields of that look and on
-EndoNuke and glioma fields, before and after. ``glioma`` plays the true classes of a third of the
-nuclei of two fields as corrections, and gives the class accuracy on the other three. Both want a folder with annotated images (see ``accuracy.py``) for what is not painted.
+``finetune`` paints 5 fields of a look the shipped model does badly on (methyl green with a red
+chromogen, blurred; full of debris and red cells; or pale and grainy), plays their truth as a
+review, fine-tunes, and gives F1 on 3 other fields of that look and on EndoNuke and glioma fields,
+before and after. ``glioma`` plays the true classes of a third of the
+nuclei of two fields as corrections, and gives the class accuracy on the other three. Both want a
+folder with annotated images (see ``accuracy.py``) for what is not painted.
 """
 
 from __future__ import annotations
@@ -40,9 +42,18 @@ from nucliseg_qp.training.slides import write_slide
 SIDE_PX, MPP, PER_TILE = 800, 0.4, 295.0
 
 
-def new_look() -> Look:
-    """Give a pale, blurred, grainy look, outside of what the model was trained on."""
-    return replace(
+def looks() -> dict[str, Look]:
+    """Give looks outside of what the model was trained on."""
+    green = replace(
+        plain_look(),
+        haematoxylin=(0.98, 0.14, 0.13),
+        dab=(0.27, 0.68, 0.68),
+        cytoplasm_od=0.2,
+        stroma_od=0.15,
+        blur_um=0.9,
+        sharpen=0.0,
+    )
+    pale = replace(
         plain_look(),
         white=(170.0, 175.0, 160.0),
         haematoxylin_od=(0.1, 0.16),
@@ -54,14 +65,16 @@ def new_look() -> Look:
         sharpen=0.0,
         jpeg_quality=40,
     )
+    dirty = replace(plain_look(), debris_per_mm2=3000.0, red_cells_per_mm2=9000.0)
+    return {"green": green, "dirty": dirty, "pale": pale}
 
 
-def field_tile(folder: Path, seed: int) -> tuple[Path, CocoTile]:
+def field_tile(folder: Path, seed: int, look: Look) -> tuple[Path, CocoTile]:
     """Paint a field and give it with its truth."""
     import tifffile
 
     path = folder / f"field {seed}.ome.tif"
-    truth = write_slide(path, SIDE_PX, SIDE_PX, MPP, seed, PER_TILE, new_look())
+    truth = write_slide(path, SIDE_PX, SIDE_PX, MPP, seed, PER_TILE, look)
     inside = ((truth.points >= 0) & (truth.points < SIDE_PX)).all(axis=1)
     pixels = tifffile.imread(path)
     item = LabelledImage(path.name, pixels, truth.points[inside], mpp=MPP)
@@ -102,21 +115,20 @@ def f1(model: KeypointModel, tiles: list[CocoTile]) -> float:
     return score_at(judged, model.info.threshold, Matching(border_um=3.6)).f1
 
 
-def finetune(data: Path, minutes: float, steps: int, synthetic: float, rate: float) -> None:
+def finetune(data: Path, look: Look, minutes: float, steps: int, rate: float) -> None:
     start = load_model()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        fields = [field_tile(folder, seed) for seed in range(5)]
+        fields = [field_tile(folder, seed, look) for seed in range(5)]
         images = tuple(played(path, tile, start) for path, tile in fields)
-        tests = {"new look, 3 other fields": [field_tile(folder, 100 + n)[1] for n in range(3)]}
+        tests = {
+            "new look, 3 other fields": [field_tile(folder, 100 + n, look)[1] for n in range(3)]
+        }
         for part, mpp in (("endonuke", None), ("glioma_ki67", 0.33)):
             if (data / part).is_dir():
                 tests[part] = real_tiles(data, part, mpp)
         began = time.monotonic()
-        how = FineTuning(
-            out=folder / "out", minutes=minutes, steps=steps, synthetic=synthetic,
-            learning_rate=rate,
-        )  # fmt: skip
+        how = FineTuning(out=folder / "out", minutes=minutes, steps=steps, learning_rate=rate)
         result = fine_tune([Review("truth", "", "painted", images)], how)
         seconds = time.monotonic() - began
         table = Table("data", "F1 before", "F1 after")
@@ -187,14 +199,14 @@ def main() -> None:
     parser.add_argument("what", choices=["finetune", "glioma"])
     parser.add_argument("--data", type=Path, default=default_data())
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--synthetic", type=float, default=FineTuning.synthetic)
+    parser.add_argument("--steps", type=int, default=FineTuning.steps)
+    parser.add_argument("--look", choices=list(looks()), default="green")
     parser.add_argument("--rate", type=float, default=FineTuning.learning_rate)
     args = parser.parse_args()
     if args.what == "glioma":
         glioma(args.data)
     else:
-        finetune(args.data, args.minutes, args.steps, args.synthetic, args.rate)
+        finetune(args.data, looks()[args.look], args.minutes, args.steps, args.rate)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import orjson
+
 from nucliseg_qp.errors import InputError, QuPathError
 from nucliseg_qp.projects.selection import Selection, choose_entries, open_project
 from nucliseg_qp.qupath.project_folder import ProjectFolder
@@ -127,15 +129,29 @@ def _sent(
         if not file.is_file():
             continue
         review = read_corrections(file)
-        _check_entry(file, entry, review)
+        _check_entry(file, entry, _known_size(root, entry), review)
         _check_run(file, _ledger(root, file, review), review)
         found.append(_Found(review, file))
         advance(entry.name, len(review))
     return found
 
 
-def _check_entry(file: Path, entry: Entry, review: ImageReview) -> None:
-    same_size = entry.size_px in (None, (review.width_px, review.height_px))
+def _known_size(root: Path, entry: Entry) -> tuple[int, int] | None:
+    """Give the size the project knows of an image, or the run that made its nuclei."""
+    path = ProjectFolder(root).manifest(entry.id)
+    if entry.size_px is not None or not path.is_file():
+        return entry.size_px
+    try:
+        content = orjson.loads(path.read_bytes())
+        return int(content["width_px"]), int(content["height_px"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise QuPathError(f"{path} is damaged ({error})", "Run annotate again.") from None
+
+
+def _check_entry(
+    file: Path, entry: Entry, size_px: tuple[int, int] | None, review: ImageReview
+) -> None:
+    same_size = size_px in (None, (review.width_px, review.height_px))
     if review.entry != str(entry.id) or review.name != entry.name or not same_size:
         raise InputError(
             f"{file} is of image {review.entry} ({review.name}, {review.width_px} x "

@@ -49,9 +49,9 @@ class FineTuning:
     name: str = "reviewed-nuclei"
     start: Annotated[str, Parameter(name=("--start", "-m"))] = "default"
     minutes: float = 10.0
-    steps: int = 2000
+    steps: int = 300
     batch_size: int = 12
-    learning_rate: float = 6e-4
+    learning_rate: float = 4e-4
     synthetic: float = 0.5
     guard: Annotated[tuple[Path, ...], Parameter(negative=())] = ()
     worst_loss: float = 0.01

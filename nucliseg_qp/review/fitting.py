@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,8 @@ def fit_palette(base: Palette, slides: Sequence[JudgedRows], keep: Sequence[str]
     """Fit the rule of a palette to reviewed nuclei.
 
     What is tried (the old rule, and new ones with one to four references a class) is compared on
-    slides it was not fitted to, or, with one slide, on nuclei.
+    slides it was not fitted to, or, with one slide, on nuclei. The old rule stays unless a new one
+    is better by more than chance explains.
 
     Parameters
     ----------
@@ -50,10 +52,22 @@ def fit_palette(base: Palette, slides: Sequence[JudgedRows], keep: Sequence[str]
     fitted = check_classes(filled, base, keep)
     tried = _candidates(base.rule, fitted)
     folds = _folds(filled)
-    hits = [_hits(fit, folds, base) for fit in tried]
-    # The first of equals: the old rule, then the one with fewest references.
-    best = tried[int(np.argmax(hits))]
-    return replace(base, rule=best(joined(filled)))
+    old, *new = (_right(fit, folds, base) for fit in tried)
+    # The first of equals: the one with fewest references.
+    best = int(np.argmax([right.sum() for right in new]))
+    if not _is_better(old, new[best]):
+        return base
+    return replace(base, rule=tried[1 + best](joined(filled)))
+
+
+def _is_better(old: NDArray[np.bool_], new: NDArray[np.bool_]) -> bool:
+    """Tell whether a rule mends more nuclei than it spoils by more than chance explains.
+
+    Of nuclei that only one of the two has right, chance gives each half; the surplus is asked to
+    be two standard deviations (McNemar, Psychometrika 1947, 12:153-157).
+    """
+    mended, spoilt = int((new & ~old).sum()), int((old & ~new).sum())
+    return mended - spoilt > 2 * math.sqrt(mended + spoilt)
 
 
 def joined(slides: Sequence[JudgedRows]) -> JudgedRows:
@@ -81,12 +95,15 @@ def _shuffled(count: int) -> NDArray[np.int64]:
     return np.random.default_rng(0).permutation(count)
 
 
-def _hits(fit: Fit, folds: list[tuple[JudgedRows, JudgedRows]], base: Palette) -> int:
-    hits = 0
+def _right(
+    fit: Fit, folds: list[tuple[JudgedRows, JudgedRows]], base: Palette
+) -> NDArray[np.bool_]:
+    """Tell of each held-out nucleus whether its class is right."""
+    right = []
     for learn, held in folds:
         rule = base.rule if len(np.unique(learn.truth)) < 2 else fit(learn)
-        hits += int((rule.classify(held.features)[0] == held.truth).sum())
-    return hits
+        right.append(rule.classify(held.features)[0] == held.truth)
+    return np.concatenate(right)
 
 
 def _candidates(old: Rule, fitted: NDArray[np.bool_]) -> list[Fit]:

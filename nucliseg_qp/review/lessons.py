@@ -77,7 +77,7 @@ def annotated_images(reviews: Sequence[Review]) -> list[AnnotatedImage]:
 
 
 def _annotated(review: Review, image: ImageReview) -> AnnotatedImage:
-    there: NDArray[np.bool_] = np.array(image.change != DELETED).reshape(-1)
+    there: NDArray[np.bool_] = ~np.isin(image.change, (DELETED,)).reshape(-1)
     if image.mass_deletion:
         image = image.take(there)
         there = np.ones(len(image), bool)
