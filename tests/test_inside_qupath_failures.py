@@ -10,6 +10,7 @@ import time
 
 import pytest
 import tifffile
+from qupath_samples import CLASSES, image_file, result
 from script_samples import (
     HELLO,
     PROGRESS,
@@ -20,6 +21,10 @@ from script_samples import (
     use_engine,
     use_fake,
 )
+
+from nucliseg_qp.qupath.engine_place import local_engine
+from nucliseg_qp.qupath.files import write_files
+from nucliseg_qp.qupath.script_install import install_scripts
 
 pytestmark = pytest.mark.qupath
 
@@ -191,6 +196,23 @@ def test_a_damaged_image(qupath_probe, tmp_path):
     said = qupath_probe.run_steps(folder, damage, step(DETECT), save=False)
     assert "could not be read" in said[1]["problem"]
     assert said[1]["unchanged"]
+
+
+def test_a_project_that_cannot_be_written(qupath_probe, tmp_path):
+    # A folder in the place of the ledger stops root as well.
+    image = image_file(tmp_path)
+    folder = tmp_path / "p"
+    write_files(folder, [result(image, tmp_path / "parts")], CLASSES)
+    install_scripts(folder, *local_engine(None, None))
+    whole = step("import_nuclei.groovy")
+    [said] = qupath_probe.run_steps(folder, whole, save=False)
+    ledger = next((folder / "nucliseg").glob("1.*.ledger.gz"))
+    ledger.unlink()
+    (ledger / "in the way").mkdir(parents=True)
+    [said] = qupath_probe.run_steps(folder, whole, save=False)
+    assert "cannot be written" in said["problem"]
+    assert said["unchanged"]
+    assert said["events"] == []
 
 
 CANCEL = """

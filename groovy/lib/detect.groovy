@@ -74,11 +74,11 @@ class NucliSegDetection {
         if (cancelled.call() || Thread.currentThread().isInterrupted())
             throw new NucliSegCancelled()
         checkStillThere(regions)
+        keepPalette((Map<String, Object>) manifest.get('palette'))
+        Map<String, Object> report = NucliSegMerge.into(imageData, folder, entry.getID(), nuclei, parents, true)
         String warning = NucliSegImage.calibrate(imageData, manifest)
         NucliSegImage.addClasses(project, (List<Map<String, Object>>) manifest.get('classes'))
-        Map<String, Object> report = NucliSegMerge.into(imageData, folder, entry.getID(), nuclei, parents, true)
         NucliSegImage.describe(entry, manifest)
-        keepPalette((Map<String, Object>) manifest.get('palette'))
         record(manifest)
         String text = NucliSegMerge.describe(report)
         return warning ? text + '. ' + warning : text
@@ -201,6 +201,8 @@ class NucliSegDetection {
 
     /** Reclassify works with it later, also when it is the user's own. */
     private void keepPalette(Map<String, Object> palette) {
+        if (palette == null)
+            return
         Path path = NucliSegPalettes.file(folder, String.valueOf(palette.get('name')))
         if (!Files.exists(path))
             NucliSegFiles.write(path, palette)

@@ -148,12 +148,12 @@ class NucliSegImport {
         NucliSegImage.checkSize(imageData, manifest)
         NucliSegImage.checkNothingLost(imageData, entry)
         List<PathObject> objects = (List<PathObject>) handed ?: NucliSegMerge.readObjects(source, manifest)
-        warning = NucliSegImage.calibrate(imageData, manifest)
-        NucliSegImage.addClasses(project, (List<Map<String, Object>>) manifest.get('classes'))
         List<PathObject> nuclei = objects.findAll { PathObject it -> it.isDetection() }
         List<PathObject> areas = objects.findAll { PathObject it -> it.isAnnotation() }
         Path folder = NucliSegFiles.folder(entry)
         Map<String, Object> report = NucliSegMerge.into(imageData, folder, entry.getID(), nuclei, areas ?: [analysedArea()], replace)
+        warning = NucliSegImage.calibrate(imageData, manifest)
+        NucliSegImage.addClasses(project, (List<Map<String, Object>>) manifest.get('classes'))
         if ((int) report.get('skipped') == 0)
             NucliSegImage.describe(entry, manifest)
         report.put('image', entry.getImageName())

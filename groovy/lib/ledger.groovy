@@ -13,6 +13,8 @@ import qupath.lib.images.ImageData
 import qupath.lib.objects.PathObject
 import qupath.lib.objects.hierarchy.PathObjectHierarchy
 
+// include: lib/problem.groovy
+
 /**
  * What the program put into an image: id, class and place of each nucleus, a line each.
  *
@@ -123,13 +125,17 @@ class NucliSegLedger {
         byte[] content = text.toString().getBytes(StandardCharsets.UTF_8)
         String hash = MessageDigest.getInstance('SHA-256').digest(content).encodeHex().toString().substring(0, 16)
         Object before = imageData.getProperty(PROPERTY)
-        Files.createDirectories(folder)
         Path path = folder.resolve(fileName(entryID, hash))
-        Path partial = path.resolveSibling('.' + path.getFileName() + '.part')
-        new GZIPOutputStream(Files.newOutputStream(partial)).withStream { OutputStream out -> out.write(content) }
-        Files.move(partial, path, StandardCopyOption.REPLACE_EXISTING)
+        try {
+            Files.createDirectories(folder)
+            Path partial = path.resolveSibling('.' + path.getFileName() + '.part')
+            new GZIPOutputStream(Files.newOutputStream(partial)).withStream { OutputStream out -> out.write(content) }
+            Files.move(partial, path, StandardCopyOption.REPLACE_EXISTING)
+            removeOthers(folder, entryID, [hash, String.valueOf(before)])
+        } catch (IOException e) {
+            throw new NucliSegProblem("${path} cannot be written (${e}). Is the project read-only, or the disk full?")
+        }
         imageData.setProperty(PROPERTY, hash)
-        removeOthers(folder, entryID, [hash, String.valueOf(before)])
     }
 
     /** The ledger before stays until the next run: this one may never be saved. */

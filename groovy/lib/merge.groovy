@@ -60,10 +60,8 @@ class NucliSegMerge {
         NucliSegLedger ledger = NucliSegLedger.read(folder, entryID, imageData)
         NucliSegMerge merge = new NucliSegMerge(imageData, ledger, nuclei, parents)
         merge.replaceAll = mode == 'replace-all'
-        Map<String, Object> report = merge.run(mode != 'add')
-        if ((int) report.get('skipped') == 0)
-            ledger.write(folder, entryID, imageData)
-        return report
+        // The ledger goes first: when it cannot be written, the image must stay as it is.
+        return merge.run(mode != 'add') { -> ledger.write(folder, entryID, imageData) }
     }
 
     /** Read the nuclei of a result, all of them or none. */
@@ -93,17 +91,22 @@ class NucliSegMerge {
         }
     }
 
-    private Map<String, Object> run(boolean replace) {
+    private Map<String, Object> run(boolean replace, Closure<Void> save) {
         look()
         if (!present.isEmpty() && !replace)
             return report(0, present.size())
         decide()
         List<PathObject> fresh = fresh()
-        apply(fresh)
         for (PathObject it : outdated)
             ledger.remove(it.getID().toString())
         for (PathObject it : fresh)
             ledger.put(it)
+        for (PathObject it : parents) {
+            if (it.getParent() == null)
+                ledger.putArea(it)
+        }
+        save.call()
+        apply(fresh)
         return report(fresh.size(), 0)
     }
 
@@ -208,10 +211,8 @@ class NucliSegMerge {
         removeEmptyAreas()
         for (int i = 0; i < parents.size(); i++) {
             PathObject parent = parents[i]
-            if (parent.getParent() == null) {
+            if (parent.getParent() == null)
                 hierarchy.getRootObject().addChildObject(parent)
-                ledger.putArea(parent)
-            }
             parent.setLocked(true)
         }
         fresh.groupBy { PathObject it -> parentOf(it.getROI()) }.each { PathObject parent, List<PathObject> children ->
@@ -223,10 +224,8 @@ class NucliSegMerge {
     /** An area of an earlier run that this one covers and emptied. */
     private void removeEmptyAreas() {
         for (PathObject it : new ArrayList<PathObject>(hierarchy.getAnnotationObjects())) {
-            if (ledger.isArea(it) && !parents.contains(it) && !it.hasChildObjects() && inAreas(it.getROI())) {
-                ledger.remove(it.getID().toString())
+            if (ledger.isArea(it) && !parents.contains(it) && !it.hasChildObjects() && inAreas(it.getROI()))
                 it.getParent().removeChildObject(it)
-            }
         }
     }
 
