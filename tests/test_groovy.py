@@ -54,7 +54,9 @@ def test_a_script_is_whole_and_one_file(name):
     classes = re.findall(r"^class (\w+)", text, re.MULTILINE)
     assert len(classes) == len(set(classes)), "nothing is included twice"
     imports = [match.start() for match in re.finditer(r"^import ", text, re.MULTILINE)]
-    firsts = [match.start() for match in re.finditer(r"^(class|@CompileStatic)", text, re.MULTILINE)]
+    firsts = [
+        match.start() for match in re.finditer(r"^(class|@CompileStatic)", text, re.MULTILINE)
+    ]
     assert not firsts or max(imports) < min(firsts)
 
 
@@ -109,7 +111,9 @@ def compiled(classes, mode, folder):
     return lines[0], len(good), "\n".join(line for line in lines[1:] if line not in good)
 
 
-@pytest.mark.skipif(not CODENARC, reason="NUCLISEG_QP_CODENARC names no folder with CodeNarc's jars")
+@pytest.mark.skipif(
+    not CODENARC, reason="NUCLISEG_QP_CODENARC names no folder with CodeNarc's jars"
+)
 def test_groovy_4_compiles_every_script_without_qupath(assembled):
     version, good, problems = compiled(jars(CODENARC), "syntax", assembled)
     assert version.startswith("groovy 4.0.")
@@ -123,7 +127,9 @@ def test_groovy_5_compiles_every_script_without_qupath(assembled):
     assert (good, problems) == (len(ALL), "")
 
 
-@pytest.mark.skipif(not CODENARC, reason="NUCLISEG_QP_CODENARC names no folder with CodeNarc's jars")
+@pytest.mark.skipif(
+    not CODENARC, reason="NUCLISEG_QP_CODENARC names no folder with CodeNarc's jars"
+)
 def test_codenarc_finds_no_bug(assembled):
     answer = run_java(
         [*jars(CODENARC), Path(CODENARC)],
@@ -138,7 +144,9 @@ def test_codenarc_finds_no_bug(assembled):
     assert not [line for line in found if "Violation: " in line], "\n".join(found)
 
 
-@pytest.mark.skipif(not CODENARC, reason="NUCLISEG_QP_CODENARC names no folder with CodeNarc's jars")
+@pytest.mark.skipif(
+    not CODENARC, reason="NUCLISEG_QP_CODENARC names no folder with CodeNarc's jars"
+)
 def test_codenarc_would_find_a_bug(tmp_path):
     (tmp_path / "bad.groovy").write_text("def f(Integer a) { if (a = 1) { return }\n}\n")
     answer = run_java(

@@ -164,7 +164,9 @@ def test_a_nucleus_that_is_found_again_elsewhere_does_not_cover_a_corrected_one(
     qupath_probe.run_steps(
         folder,
         step(IMPORT),
-        code("getDetectionObjects()[0].setLocked(true)\nremoveObject(getDetectionObjects()[1], true)"),
+        code(
+            "getDetectionObjects()[0].setLocked(true)\nremoveObject(getDetectionObjects()[1], true)"
+        ),
     )
     shifted = some_nuclei(60, shift_px=0.5)
     write_files(folder, [result(image, tmp_path / "parts", shifted)], CLASSES)
@@ -254,7 +256,9 @@ def test_the_least_sure_nuclei_come_first_and_decisions_stay(qupath_probe, proje
     assert found[ids[0]]["class"] == rows[0][1]
     assert found[ids[1]]["class"] != rows[1][1]
     assert "now 3 of" in said[1]["text"]
-    assert said[2]["text"].split("\t")[0].split()[-1] == ids[2], "what was decided is not shown again"
+    assert said[2]["text"].split("\t")[0].split()[-1] == ids[2], (
+        "what was decided is not shown again"
+    )
 
 
 def test_check_installation_tells_engine_device_and_what_to_mend(qupath_probe, project):
@@ -272,7 +276,7 @@ def test_check_installation_tells_engine_device_and_what_to_mend(qupath_probe, p
         ("sys.exit('No module named nucliseg_qp')", "does not start"),
         ("print('hm')", "answer is not understood"),
         (
-            "print('[{\"name\": \"model\", \"status\": \"fail\", \"seen\": \"gone\", \"fix\": \"get it\"}]')",
+            'print(\'[{"name": "model", "status": "fail", "seen": "gone", "fix": "get it"}]\')',
             "model: get it",
         ),
     ],
