@@ -503,3 +503,34 @@ def test_a_worse_model_is_refused():
     bad = FineTuned(None, 1.0, {"held out": 0.8}, {"held out": 0.7}, ["F1 on held out fell"])
     with pytest.raises(ModelError, match="not kept: F1 on held out fell"):
         refuse_worse(bad)
+
+
+def test_training_goes_from_a_review_to_a_judged_model(tmp_path):
+    from nucliseg_qp.keypoints.model import load_model
+    from nucliseg_qp.review.finetune import fine_tune
+    from nucliseg_qp.review.finetune_settings import FineTuning
+    from nucliseg_qp.training.slides import write_slide
+
+    images = {}
+    for number in range(3):
+        path = tmp_path / f"s{number}.ome.tif"
+        truth = write_slide(path, 256, 256, 0.5, number, 500.0)
+        rows = [nucleus(i, "confirmed", "Negative", "Negative") for i in range(len(truth.points))]
+        for row, (x, y) in zip(rows, np.clip(truth.points, 3, 250).tolist(), strict=True):
+            ring = [[x - 3, y - 3], [x + 3, y - 3], [x + 3, y + 3], [x - 3, y + 3], [x - 3, y - 3]]
+            row["geometry"] = {"type": "Polygon", "coordinates": [ring]}
+        images[path.name] = [area(0, 0, 256), *rows]
+    facts = {"width_px": 256, "height_px": 256, "nuclei_of_run": 5000}
+    review = make_review(tmp_path / "r", images, **facts)
+    here = tuple(replace(one, uris=((tmp_path / one.name).as_uri(),)) for one in review.images)
+    how = FineTuning(out=tmp_path / "out", steps=2, batch_size=2, workers=0)
+    found = fine_tune([replace(review, images=here)], how)
+    assert found.before.keys() == {"held out", "painted fields"} == found.after.keys()
+    told = json.loads((tmp_path / "out" / "review_training.json").read_text())
+    assert told["before"]["held out"] == found.before["held out"] > 0.7
+    # Two steps teach next to nothing: whichever way it went, it must be the way it is told.
+    if found.model is None:
+        assert found.reasons
+        assert not list((tmp_path / "out").glob("*.safetensors"))
+    else:
+        assert load_model(found.model).info.metrics["held_out_f1"] > found.before["held out"]

@@ -77,12 +77,12 @@ def annotated_images(reviews: Sequence[Review]) -> list[AnnotatedImage]:
 
 
 def _annotated(review: Review, image: ImageReview) -> AnnotatedImage:
-    there: NDArray[np.bool_] = ~np.isin(image.change, (DELETED,)).reshape(-1)
+    there = np.asarray(~np.isin(image.change, (DELETED,)), np.bool_)
     if image.mass_deletion:
         image = image.take(there)
         there = np.ones(len(image), bool)
-    known = np.isfinite(image.xy).all(axis=1)
-    present = image.take(there & known)
+    known = np.asarray(np.isfinite(image.xy).all(axis=1), np.bool_)
+    present = image.take(np.asarray(there & known, np.bool_))
     return AnnotatedImage(
         path=_file(image),
         annotation=Path(f"review of {review.reviewer}"),
