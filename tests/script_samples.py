@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nucliseg_qp.demo import _write_real
 from nucliseg_qp.qupath.engine_place import local_engine
@@ -12,6 +12,9 @@ from nucliseg_qp.qupath.project_file import ProjectFile
 from nucliseg_qp.qupath.project_folder import ProjectFolder
 from nucliseg_qp.qupath.script_install import install_scripts
 from nucliseg_qp.qupath.scripts import groovy_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HELLO = 'print(json.dumps({"event": "hello", "format": 1, "version": "0"}), flush=True)\n'
 PROGRESS = (
@@ -65,7 +68,8 @@ def code(text: str) -> dict:
 
 
 DRAW = """
-def area = PathObjects.createAnnotationObject(ROIs.createRectangleROI({}, {}, {}, {}, ImagePlane.getDefaultPlane()))
+def roi = ROIs.createRectangleROI({}, {}, {}, {}, ImagePlane.getDefaultPlane())
+def area = PathObjects.createAnnotationObject(roi)
 area.setName('{}')
 addObject(area)
 """
