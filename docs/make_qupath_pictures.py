@@ -23,7 +23,8 @@ import json, sys
 from paquo.projects import QuPathProject
 with QuPathProject(sys.argv[1], mode="r") as project:
     hierarchy = project.images[0].hierarchy
-    shown = [[one.roi.exterior.coords[:], one.path_class.color.to_rgb()] for one in hierarchy.detections]
+    found = hierarchy.detections
+    shown = [[one.roi.exterior.coords[:], one.path_class.color.to_rgb()] for one in found]
     areas = [one.roi.exterior.coords[:] for one in hierarchy.annotations]
 open(sys.argv[2], "w").write(json.dumps([shown, areas]))
 """

@@ -1,4 +1,4 @@
-"""The Groovy scripts: complete in the package, understood by every Groovy, in words all QuPath know."""
+"""The Groovy scripts: complete, understood by every Groovy, in words all QuPath versions know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripts inside QuPath with a real QuPath and a real engine, from dialogless start to saved nuclei."""
+"""The scripts inside a real QuPath with the real engine, from the start to saved nuclei."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from script_samples import code, draw, project_with, step, tissue_image, use_engine
+from script_samples import code, draw, project_with, step, tissue_image
 
 from nucliseg_qp.nuclei import Nuclei
 from nucliseg_qp.palette.classes import CLASS_MARGIN, available_palettes, load_palette
@@ -140,7 +140,8 @@ nuclei[3].setLocked(true)
 def moved = nuclei[4]
 moved.setROI(moved.getROI().translate(0.7, 0.7))
 removeObjects(nuclei[5..6], true)
-def added = PathObjects.createDetectionObject(ROIs.createEllipseROI(2, 2, 9, 9, ImagePlane.getDefaultPlane()), getPathClass('Positive'))
+def roi = ROIs.createEllipseROI(2, 2, 9, 9, ImagePlane.getDefaultPlane())
+def added = PathObjects.createDetectionObject(roi, getPathClass('Positive'))
 nuclei[0].getParent().addChildObject(added)
 fireHierarchyUpdate()
 new File('{}').text = (nuclei[0..6]*.getID() + [added.getID()]).join('\\n')

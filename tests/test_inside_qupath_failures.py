@@ -35,6 +35,7 @@ MANIFEST = (
     "manifest = {'format': 1, 'width_px': 512, 'height_px': 512, 'mpp': 0.5, 'nuclei': 1,"
     " 'classes': [], 'files': [{'name': 'nuclei.geojson.gz', 'bytes': 20}]}\n"
 )
+FILE = "(out / 'nuclei.geojson.gz').write_bytes({})\n"
 WRITE = "(out / 'result.json').write_text(json.dumps(manifest))\n"
 
 
@@ -72,7 +73,7 @@ def contents(folder):
     [
         (HELLO + PROGRESS + "sys.exit('boom in the middle')", ["stopped in the middle", "boom"]),
         (HELLO + "os.kill(os.getpid(), signal.SIGKILL)", ["stopped in the middle", "memory"]),
-        (HELLO + "print('{\"event\": \"progress\", \"do', flush=True)\ntime.sleep(60)", ["up to date"]),
+        (HELLO + "print('{\"event\": \"prog', flush=True)\ntime.sleep(60)", ["up to date"]),
         (HELLO + "print('{\"no\": 1}', flush=True)\ntime.sleep(60)", ["up to date"]),
         (HELLO.replace('"format": 1', '"format": 99') + "time.sleep(60)", ["does not fit"]),
         ("sys.exit('Unknown command \"run-request\". See nucliseg-qp --help.')", ["too old"]),
@@ -81,11 +82,11 @@ def contents(folder):
         (HELLO + RESULT, ["without a whole result"]),
         (HELLO + OUT + MANIFEST + WRITE + RESULT, ["nuclei.geojson.gz is missing"]),
         (
-            HELLO + OUT + MANIFEST + "(out / 'nuclei.geojson.gz').write_bytes(b'123')\n" + WRITE + RESULT,
+            HELLO + OUT + MANIFEST + FILE.format("b'123'") + WRITE + RESULT,
             ["nuclei.geojson.gz is not whole"],
         ),
         (
-            HELLO + OUT + MANIFEST + "(out / 'nuclei.geojson.gz').write_bytes(b'x' * 20)\n" + WRITE + RESULT,
+            HELLO + OUT + MANIFEST + FILE.format("b'x' * 20") + WRITE + RESULT,
             ["nuclei.geojson.gz is damaged"],
         ),
         (

@@ -1,4 +1,4 @@
-"""Scripts into a project, the engine's place, and the engine as scripts start it; without QuPath."""
+"""Scripts into a project, the engine's place, and the engine as scripts start it: no QuPath."""
 
 from __future__ import annotations
 
