@@ -115,7 +115,8 @@ class NucliSegLedger {
 
     void write(Path folder, String entryID, ImageData imageData) {
         StringBuilder text = new StringBuilder(80 * classes.size())
-        classes.each { String id, String name ->
+        // In one order, so that the same nuclei give the same file.
+        new TreeMap<String, String>(classes).each { String id, String name ->
             text.append(id).append('\t').append(name)
             double[] place = places.get(id)
             if (place != null)

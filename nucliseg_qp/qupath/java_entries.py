@@ -103,12 +103,19 @@ class JavaEntries:
         )
         folder = self._folder.data(result.entry_id)
         save_data(data, folder, state, self._groovy.counts)
+        self._remove_old_ledgers(entry_id, str(data.getProperty("NucliSeg ledger")))
         after = data.getServer().getBuilder()
         return Written(
             {str(key): int(report.get(key)) for key in report.keySet()},
             self._held(result.entry_id, data, data_state(folder)),
             None if after.equals(before) else _builder_json(after),
         )
+
+    def _remove_old_ledgers(self, entry_id: str, current: str) -> None:
+        """Remove ledgers of earlier runs: the image that belongs to this one is saved."""
+        for path in self._folder.manifest(0).parent.glob(f"{entry_id}.*.ledger.gz"):
+            if current not in path.name:
+                path.unlink(missing_ok=True)
 
     def _entry(self, entry_id: int) -> JavaObject:
         for one in self._project.getImageList():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from nucliseg_qp.errors import NucliSegError
+from nucliseg_qp.errors import NucliSegError, OutputError, QuPathError
 from nucliseg_qp.qupath.held import EntryResult
 from nucliseg_qp.qupath.lock import locked
 from nucliseg_qp.qupath.project_folder import ProjectFolder
@@ -61,9 +61,18 @@ def _answer(entries: JavaReview, question: dict[str, Any]) -> dict[str, Any]:
     except NucliSegError as error:
         return {"problem": error.message, "hint": error.hint, "exit_code": error.exit_code}
     except (JException, OSError, RuntimeError, ValueError) as error:
-        text = str(error.getMessage()) if isinstance(error, JException) else str(error)
-        name = type(error).__name__
-        return {"problem": " ".join(f"{name}: {text}".split()), "hint": "", "exit_code": 5}
+        return _problem(type(error).__name__, str(error))
+
+
+def _problem(kind: str, text: str) -> dict[str, Any]:
+    """Give what Java or the system complains about as an answer."""
+    ours = "NucliSeg QP: "
+    if ours not in text:
+        return {"problem": " ".join(f"{kind}: {text}".split()), "hint": "", "exit_code": 5}
+    # Our scripts say in a whole sentence what cannot be written, and why.
+    text = " ".join(text.partition(ours)[2].split())
+    code = OutputError.exit_code if "cannot be written" in text else QuPathError.exit_code
+    return {"problem": text, "hint": "", "exit_code": code}
 
 
 if __name__ == "__main__":
