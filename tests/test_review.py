@@ -214,6 +214,8 @@ def test_errors_of_scores_are_those_of_the_slides():
     assert found.accuracy == 0.5
     assert found.positive_error == pytest.approx(20)
     assert found.h_error == pytest.approx(100 - 30)
+    plain = np.array(["Negative", "Positive"])
+    assert np.isnan(agreement([(plain, plain)]).h_error), "no graded class, no H-score"
 
 
 # ---- calibration --------------------------------------------------------------------------------

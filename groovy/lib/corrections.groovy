@@ -2,7 +2,10 @@ import groovy.json.JsonOutput
 import groovy.json.JsonSlurper
 import groovy.transform.CompileStatic
 
+import java.nio.charset.StandardCharsets
+import java.nio.file.Files
 import java.nio.file.Path
+import java.nio.file.StandardCopyOption
 
 import qupath.lib.geom.Point2
 import qupath.lib.images.ImageData
@@ -25,12 +28,15 @@ class NucliSegCorrections {
     private static final String MARGIN = 'NucliSeg: Class margin'
     /** Of the nuclei nobody looked at, so many of each annotation are told: the least sure. */
     private static final int OPEN = 200
+    private static final int PIECE = 1 << 20
 
     private final ImageData imageData
     private final ProjectImageEntry entry
     private final NucliSegLedger ledger
     private final NucliSegReviewed reviewed
     private final StringBuilder rows = new StringBuilder()
+    private final List<byte[]> pieces = []
+    private final Map<String, String> quoted = new HashMap<>()
     private final List<PathObject> open = []
     private final Map<String, Integer> classes = new TreeMap<>()
     private final Map<String, Integer> inside = new HashMap<>()
@@ -51,11 +57,23 @@ class NucliSegCorrections {
         if (!hasRun())
             throw new NucliSegProblem('the image has no nuclei of NucliSeg QP. Run detect_nuclei or import_nuclei first.')
         collect()
+        flush()
         // One feature a line, so that a large file is read piece by piece.
-        NucliSegFiles.writeText(target, '{"type":"FeatureCollection","nucliseg":' + JsonOutput.toJson(head()) +
-            ',"features":[\n' + rows + '\n]}\n')
+        String start = '{"type":"FeatureCollection","nucliseg":' + JsonOutput.toJson(head()) + ',"features":[\n'
+        writePieces(target, [start.getBytes(StandardCharsets.UTF_8)] + pieces + ['\n]}\n'.getBytes(StandardCharsets.UTF_8)])
         String told = counts.collect { String name, Integer number -> number + ' ' + name }.join(', ')
         return "${told}; written to ${target}"
+    }
+
+    private static void writePieces(Path target, List<byte[]> pieces) {
+        try {
+            Files.createDirectories(target.getParent())
+            Path partial = target.resolveSibling('.' + target.getFileName() + '.part')
+            Files.newOutputStream(partial).withStream { OutputStream out -> pieces.each { byte[] it -> out.write(it) } }
+            Files.move(partial, target, StandardCopyOption.REPLACE_EXISTING)
+        } catch (IOException e) {
+            throw new NucliSegProblem("${target} cannot be written (${e}). Is the project read-only, or the disk full?")
+        }
     }
 
     private Map<String, Object> head() {
@@ -112,8 +130,16 @@ class NucliSegCorrections {
     }
 
     private void begin() {
-        if (rows.length() > 0)
+        if (rows.length() > 0 || !pieces.isEmpty())
             rows.append(',\n')
+        if (rows.length() > PIECE)
+            flush()
+    }
+
+    private void flush() {
+        if (rows.length() > 0)
+            pieces.add(rows.toString().getBytes(StandardCharsets.UTF_8))
+        rows.setLength(0)
     }
 
     private void add(PathObject nucleus, String change, String before, String how) {
@@ -154,7 +180,7 @@ class NucliSegCorrections {
         rows.append(']]},"properties":{"objectType":"detection"')
         String name = NucliSegLedger.className(nucleus)
         if (!name.isEmpty())
-            rows.append(',"classification":{"name":').append(JsonOutput.toJson(name)).append(',"color":').append(colour(nucleus)).append('}')
+            rows.append(',"classification":{"name":').append(quote(name)).append(',"color":').append(colour(nucleus)).append('}')
         if (nucleus.isLocked())
             rows.append(',"isLocked":true')
         more.each { String key, Object value -> rows.append(',"').append(key).append('":').append(JsonOutput.toJson(value)) }
@@ -175,11 +201,15 @@ class NucliSegCorrections {
             if (Double.isNaN(value) || Double.isInfinite(value))
                 continue
             // They are stored as float: its digits are enough.
-            rows.append(mark).append(JsonOutput.toJson(one.getKey())).append(':').append((float) value)
+            rows.append(mark).append(quote(one.getKey())).append(':').append((float) value)
             mark = ','
         }
         if (mark == ',')
             rows.append('}')
+    }
+
+    private String quote(String name) {
+        return quoted.computeIfAbsent(name) { String it -> JsonOutput.toJson(it) }
     }
 
     private static double rounded(double value) {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nucliseg_qp.quantify.scores import score_counts
+from nucliseg_qp.quantify.scores import GRADES, last_part, score_counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,10 +99,13 @@ def cohens_kappa(confusion: NDArray[np.int64]) -> float:
 
 
 def _errors(pair: Pair) -> tuple[float, float]:
-    first, second = (score_counts(Counter(judge.tolist())) for judge in pair)
+    counts = [Counter(judge.tolist()) for judge in pair]
+    first, second = map(score_counts, counts)
+    # QuPath shows an H-score only where there are graded classes.
+    is_graded = any(last_part(name) in GRADES for name in counts[0] | counts[1])
     return (
         abs(first.positive_percent - second.positive_percent),
-        abs(first.h_score - second.h_score),
+        abs(first.h_score - second.h_score) if is_graded else float("nan"),
     )
 
 

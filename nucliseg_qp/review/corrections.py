@@ -91,7 +91,7 @@ def split_file(path: Path) -> tuple[dict[str, Any], list[bytes]]:
 class _Row:
     """One nucleus, checked."""
 
-    __slots__ = ("by", "id", "inside", "measured", "now", "old", "what", "xy")
+    __slots__ = ("by", "id", "inside", "measured", "now", "old", "ring", "what")
 
     def __init__(self, feature: dict[str, Any]) -> None:
         about = feature["properties"]
@@ -104,7 +104,7 @@ class _Row:
         default = "lock" if self.what == CONFIRMED else ""
         self.by = str(about.get("confirmed_by") or default)
         self.inside = str(about.get("annotation") or "")
-        self.xy = _centre(feature["geometry"])
+        self.ring = _ring(feature["geometry"])
         self.measured: dict[str, float] = about.get("measurements") or {}
 
 
@@ -114,25 +114,38 @@ def _class_name(kind: object) -> str:
     return str(kind or "")
 
 
-def _centre(geometry: dict[str, Any] | None) -> tuple[float, float]:
-    """Give the centroid of the vertices' ring, by its area."""
+def _ring(geometry: dict[str, Any] | None) -> NDArray[np.float64]:
+    """Give the outer ring, closed; a point thrice for a point, NaN where nothing is known."""
     if geometry is None:
-        return math.nan, math.nan
+        return np.full((3, 2), np.nan)
     rings = geometry["coordinates"]
     if geometry["type"] == "Point":
-        return float(rings[0]), float(rings[1])
+        return np.array([rings[:2]] * 3, np.float64)
     if geometry["type"] == "MultiPolygon":
         rings = max(rings, key=lambda part: len(part[0]))
-    x, y = np.array(rings[0], np.float64)[:-1].T
-    cross = x * np.roll(y, -1) - np.roll(x, -1) * y
-    area = cross.sum()
-    if not abs(area) > 0:
-        return float(x.mean()), float(y.mean())
-    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
-    return (
-        float(((x + next_x) * cross).sum() / (3 * area)),
-        float(((y + next_y) * cross).sum() / (3 * area)),
-    )
+    ring = np.array(rings[0], np.float64)[:, :2]
+    if len(ring) < 3:
+        raise ValueError(f"an outline of {len(ring)} points")
+    return ring
+
+
+def _centres(rings: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Give the centroid of each ring's area, of its vertices where it has none; shape (n, 2)."""
+    if not rings:
+        return np.empty((0, 2))
+    start = np.cumsum([0, *(len(ring) for ring in rings[:-1])])
+    size = np.array([[len(ring)] for ring in rings])
+    xy = np.concatenate(rings)
+    middle = np.add.reduceat(xy, start) / size
+    offset = xy - np.repeat(middle, size[:, 0], axis=0)
+    following = np.roll(offset, -1, axis=0)
+    # Rings are closed: the step from the end of one to the start of the next is none of theirs.
+    following[np.cumsum(size[:, 0]) - 1] = offset[start]
+    cross = (offset[:, 0] * following[:, 1] - following[:, 0] * offset[:, 1])[:, None]
+    area = 3 * np.add.reduceat(cross, start)
+    moment = np.add.reduceat((offset + following) * cross, start)
+    shift = np.divide(moment, area, out=np.zeros_like(moment), where=np.abs(area) > 1e-9)
+    return np.asarray(middle + shift, np.float64)
 
 
 def _review(
@@ -154,7 +167,7 @@ def _review(
         class_now=_texts(["" if row.what == DELETED else row.now for row in rows]),
         confirmed_by=_texts([row.by for row in rows]),
         annotation=_texts([row.inside for row in rows]),
-        xy=np.array([row.xy for row in rows], np.float64).reshape(-1, 2),
+        xy=_centres([row.ring for row in rows]),
         measurements=_columns(rows),
         areas=areas,
         classes={str(name): int(count) for name, count in head.get("classes", {}).items()},
