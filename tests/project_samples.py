@@ -52,9 +52,7 @@ def state(probe, root: Path) -> dict:
     project = probe.project(root)
     for image in project["images"]:
         image["metadata"] = {
-            key: value
-            for key, value in image["metadata"].items()
-            if not key.endswith(PASSING)
+            key: value for key, value in image["metadata"].items() if not key.endswith(PASSING)
         }
         image["detections"].sort(key=lambda item: item["id"])
         known = {item["id"] for item in image["annotations"]}

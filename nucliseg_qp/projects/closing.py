@@ -103,7 +103,7 @@ class Closing:
             status=outcome.status,
             problem=outcome.problem,
             counts=dict(outcome.counts),
-            tissue_mm2=outcome.tissue_mm2,
+            tissue_mm2=outcome.tissue_mm2 or 0.0,
             areas=[] if held is None else area_numbers(held, scope),
             dab={} if found is None else found.dab,
             report=outcome.report,
