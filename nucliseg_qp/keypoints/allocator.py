@@ -7,7 +7,7 @@ from functools import cache
 
 __all__ = ["keep_freed_memory"]
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _NEVER_BYTES = 2**31 - 1
 
 
@@ -17,12 +17,13 @@ def keep_freed_memory() -> bool:
 
     By default glibc returns every block above 32 MB to the system as soon as it is freed, and the
     next window's first touch of each page is a page fault: 40 % of the network's time on a window
-    of 1024 px.  Results and the peak of the memory stay as they are.  It holds for the whole
-    process; other C libraries (musl, macOS, Windows) are left alone.
+    of 1024 px.  Results stay as they are.  All threads share one arena, because each would keep
+    freed memory of its own.  It holds for the whole process; other C libraries (musl, macOS,
+    Windows) are left alone.
 
     Notes
     -----
-    ``mallopt(3)``: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD.
+    ``mallopt(3)``: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -31,5 +32,9 @@ def keep_freed_memory() -> bool:
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
-    options = (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD)
-    return all(library.mallopt(option, _NEVER_BYTES) for option in options)
+    options = {
+        _M_MMAP_THRESHOLD: _NEVER_BYTES,
+        _M_TRIM_THRESHOLD: _NEVER_BYTES,
+        _M_ARENA_MAX: 1,
+    }
+    return all(library.mallopt(option, value) for option, value in options.items())

@@ -107,11 +107,12 @@ def find_keypoints(
     runner : KeypointRunner
         The network on its device.
     batch_size : int
-        Windows handed to it at once.
+        Windows handed to a GPU at once; a CPU takes one after the other, and holds no others.
     """
     tables: list[NDArray[np.float64]] = [np.empty((0, 3))]
     failed: list[Tile] = []
-    for batch in _batches(_read_windows(slide, windows, downsample), batch_size):
+    at_once = 1 if runner.device.is_cpu else batch_size
+    for batch in _batches(_read_windows(slide, windows, downsample), at_once):
         good = [(window, image) for window, image in batch if not isinstance(image, InputError)]
         failed += [window for window, image in batch if isinstance(image, InputError)]
         if good:
