@@ -230,6 +230,7 @@ def thread = new Thread({{
     }} catch (Throwable e) {{ problem = e }} finally {{ QP.resetBatchProjectAndImage() }}
 }})
 thread.start()
+while (thread.isAlive() && ProcessHandle.current().descendants().count() < {processes}) Thread.sleep(20)
 Thread.sleep({ms})
 def before = ProcessHandle.current().descendants().count()
 long asked = System.currentTimeMillis()
@@ -240,11 +241,11 @@ throw problem
 """
 
 
-def cancel(folder, milliseconds, *args):
-    """Start the detection, press Cancel (interrupt its thread) after a while, wait for its end."""
+def cancel(folder, milliseconds, processes=1):
+    """Detect, press Cancel (interrupt its thread) a while after so many processes are there."""
     script = folder / "scripts" / DETECT
     quoted = str(script).replace("'", "\\'")
-    return code(CANCEL.format(script=quoted, args=list(args), ms=milliseconds))
+    return code(CANCEL.format(script=quoted, args=[], ms=milliseconds, processes=processes))
 
 
 def test_cancel_after_two_seconds_ends_the_engine(qupath_probe, project):
@@ -269,7 +270,7 @@ time.sleep(100)
 
 def test_cancel_ends_children_that_do_not_listen(qupath_probe, project):
     use_fake(project, HELLO + STUBBORN)
-    [said] = qupath_probe.run_steps(project, cancel(project, 1500), save=False)
+    [said] = qupath_probe.run_steps(project, cancel(project, 500, processes=2), save=False)
     assert int(said["text"].split()[0]) == 2
     assert said["children"] == 0
     assert said["unchanged"]
