@@ -230,9 +230,10 @@ def thread = new Thread({{
     }} catch (Throwable e) {{ problem = e }} finally {{ QP.resetBatchProjectAndImage() }}
 }})
 thread.start()
-while (thread.isAlive() && ProcessHandle.current().descendants().count() < {processes}) Thread.sleep(20)
+def count = {{ ProcessHandle.current().descendants().count() }}
+while (thread.isAlive() && count() < {processes}) Thread.sleep(20)
 Thread.sleep({ms})
-def before = ProcessHandle.current().descendants().count()
+def before = count()
 long asked = System.currentTimeMillis()
 thread.interrupt()
 thread.join()
