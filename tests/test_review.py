@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,15 +19,15 @@ from nucliseg_qp.palette.rules import hsv_from_rgb, hsv_point
 from nucliseg_qp.palette.user import FOLDER_VARIABLE
 from nucliseg_qp.qupath.project_file import ProjectFile
 from nucliseg_qp.qupath.project_folder import ProjectFolder
-from nucliseg_qp.review.agreement import agreement, cohens_kappa
-from nucliseg_qp.review.calibrate import calibrate, save_calibration
+from nucliseg_qp.review.agreement import accuracy, agreement, cohens_kappa
+from nucliseg_qp.review.calibrate import calibrate, fit_palette, save_calibration
 from nucliseg_qp.review.collect import collect, sent_files
 from nucliseg_qp.review.colours import cone_rgb, without_outliers
 from nucliseg_qp.review.compare import compare, merge
 from nucliseg_qp.review.corrections import read_corrections
 from nucliseg_qp.review.finetune import FineTuned, refuse_worse
 from nucliseg_qp.review.folder import Review, read_review
-from nucliseg_qp.review.judged import LEAST
+from nucliseg_qp.review.judged import LEAST, judged_rows
 from nucliseg_qp.review.lessons import annotated_images, check_enough
 from nucliseg_qp.review.report import report
 from nucliseg_qp.review.verdicts import CONFIRMED, RECLASSIFIED, ImageReview
@@ -253,6 +254,19 @@ def test_a_palette_learnt_is_better_on_slides_it_has_not_seen(tmp_path):
     ).all()
     assert (tmp_path / "out" / "calibration.png").stat().st_size > 10_000
     assert json.loads((tmp_path / "out" / "calibration.json").read_text())["new"]["kappa"] > 0.9
+
+
+def test_scripts_inside_qupath_take_a_palette_by_its_name(tmp_path):
+    rng = np.random.default_rng(1)
+    review = make_review(tmp_path / "r", {name: slide(rng, 20) for name in "ab"})
+    found = calibrate([review], load_palette("hsv"), "ours")
+    save_calibration(found, None, None)
+    root = make_project(tmp_path, 1)
+    assert cli.run(["scripts", "install", str(root), "--palette", "ours"]) == 0
+    there = json.loads(ProjectFolder(root).palette("ours").read_text())
+    assert there["references"] == load_palette("ours").rule.references.tolist()
+    with pytest.raises(UsageError, match="Your own are: ours"):
+        load_palette("theirs")
 
 
 def test_slips_of_the_reviewer_move_nothing(tmp_path):
@@ -536,3 +550,23 @@ def test_training_goes_from_a_review_to_a_judged_model(tmp_path):
         assert not list((tmp_path / "out").glob("*.safetensors"))
     else:
         assert load_model(found.model).info.metrics["held_out_f1"] > found.before["held out"]
+
+
+def test_corrections_on_real_fields_do_no_harm_on_one_they_never_saw(monkeypatch):
+    benchmarks = Path(__file__).parents[1] / "benchmarks"
+    monkeypatch.syspath_prepend(str(benchmarks))
+    import review as bench
+    from accuracy import default_data, glioma_fields
+
+    folder = default_data() / "glioma_ki67"
+    if not folder.is_dir():
+        pytest.skip("no annotated glioma fields (NUCLISEG_QP_DATA names their folder)")
+    rng = np.random.default_rng(0)
+    fields = glioma_fields(folder)[:3]
+    *learn, held = [bench.glioma_review(field, 1.0, rng) for field in fields]
+    base = load_palette("hsv")
+    third = [judged_rows(image.take(rng.random(len(image)) < 1 / 3), base) for image in learn]
+    new = fit_palette(base, third)
+    rows = judged_rows(held, base)
+    before, after = (accuracy([rows.told(one)]) for one in (base, new))
+    assert 0.95 < before <= after
