@@ -12,7 +12,9 @@ from nucliseg_qp.errors import QuPathError
 from nucliseg_qp.outputs import image_stem, make_folder
 from nucliseg_qp.provenance import entry_metadata
 from nucliseg_qp.qupath.files import write_files
-from nucliseg_qp.qupath.project import write_project
+from nucliseg_qp.qupath.project import check_folder, write_project
+from nucliseg_qp.qupath.project_file import ProjectFile
+from nucliseg_qp.qupath.project_folder import ProjectFolder
 from nucliseg_qp.qupath.results import ImageResult, save_parts
 
 if TYPE_CHECKING:
@@ -59,7 +61,11 @@ def annotate_images(
         When two images have the same name.
     """
     images = list(named_images(paths).values())
-    make_folder(project)
+    # Before hours of work, not after them.
+    if writer == "paquo":
+        check_folder(project)
+    else:
+        ProjectFile(ProjectFolder(make_folder(project)))
     outcomes: list[ImageOutcome] = []
     for chunk in _chunks(images, CHUNK_IMAGES):
         outcomes += _annotate_chunk(chunk, project, job, writer, watcher or SilentWatcher())
@@ -88,7 +94,9 @@ def _annotate_chunk(
         if ready:
             watcher.stage("writing the QuPath project", len(ready))
             write = write_project if writer == "paquo" else write_files
-            _note(outcomes, write(project, ready, colours))
+            done = [outcome for outcome in outcomes if outcome.status == "done"]
+            for outcome in _refused(done, write(project, ready, colours)):
+                watcher.finished(outcome)
             watcher.advance(len(ready))
     return outcomes
 
@@ -110,9 +118,12 @@ def _result(analysis: Analysis, outcome: ImageOutcome, engine: Engine, folder: P
     )
 
 
-def _note(outcomes: list[ImageOutcome], written: list[WrittenImage]) -> None:
-    problems = {one.image_path: one.problem for one in written if one.problem}
-    for outcome in outcomes:
-        if outcome.path in problems:
-            outcome.status, outcome.problem = "failed", problems[outcome.path]
+def _refused(done: list[ImageOutcome], written: list[WrittenImage]) -> list[ImageOutcome]:
+    # By position: an image may come back under the path its links lead to.
+    refused = []
+    for outcome, one in zip(done, written, strict=True):
+        if one.problem:
+            outcome.status, outcome.problem = "failed", one.problem
             outcome.exit_code = QuPathError.exit_code
+            refused.append(outcome)
+    return refused

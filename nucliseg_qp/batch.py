@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from nucliseg_qp.errors import InputError, NucliSegError, OutputError, UsageError
@@ -19,7 +21,6 @@ from nucliseg_qp.workers import open_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from nucliseg_qp.images.scope import Scope
     from nucliseg_qp.nuclei import Nuclei
@@ -98,6 +99,10 @@ class ImageOutcome:
         ``incomplete`` when some tiles could not be read; such an image gets no score.
     counts : dict of str to int
         Nuclei by class.
+    unclassified : int
+        Nuclei without a class.
+    tissue_mm2 : float or None
+        Area that was analysed; None when it is not known.
     problem : str
         One line on what went wrong; empty when all is well.
     exit_code : int
@@ -109,7 +114,8 @@ class ImageOutcome:
     path: Path
     status: Status = "done"
     counts: Counter[str] = field(default_factory=Counter)
-    tissue_mm2: float = 0.0
+    unclassified: int = 0
+    tissue_mm2: float | None = None
     seconds: float = 0.0
     problem: str = ""
     exit_code: int = 0
@@ -118,7 +124,7 @@ class ImageOutcome:
     @property
     def nuclei(self) -> int:
         """Number of nuclei, of all classes and of none."""
-        return self.counts.total()
+        return self.counts.total() + self.unclassified
 
     @property
     def scores(self) -> Scores:
@@ -134,6 +140,7 @@ class ImageOutcome:
             tissue_mm2=self.tissue_mm2,
             seconds=self.seconds,
             status=self.status,
+            unclassified=self.unclassified,
         )
 
 
@@ -149,7 +156,7 @@ def named_images(paths: Sequence[Path]) -> dict[str, Path]:
     """
     named: dict[str, Path] = {}
     claimed: dict[str, Path] = {}
-    for path in dict.fromkeys(paths):
+    for path in dict.fromkeys(_first_spelling(paths)):
         _check_text(path)
         stem = image_stem(path)
         # Windows and macOS do not tell A.tif from a.tif.
@@ -163,6 +170,13 @@ def named_images(paths: Sequence[Path]) -> dict[str, Path]:
         if whole != path:
             raise _same_files(whole, path)
     return named
+
+
+def _first_spelling(paths: Sequence[Path]) -> Iterator[Path]:
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        # Links stay apart: each has a name of its own.
+        yield seen.setdefault(Path(os.path.abspath(path)), path)
 
 
 def _same_files(one: Path, other: Path) -> UsageError:
@@ -217,6 +231,7 @@ def _one_image(
         outcome.status, outcome.problem = "failed", str(error)
         outcome.exit_code = error.exit_code
         outcome.counts.clear()
+        outcome.unclassified = 0
     outcome.seconds = time.monotonic() - started
     if job.profile is not None:
         job.profile.image(outcome.status, outcome.seconds, outcome.nuclei, outcome.facts)
@@ -248,4 +263,5 @@ def numbered(analysis: Analysis, outcome: ImageOutcome) -> Iterator[tuple[Nuclei
     """Give the nuclei of an image part by part with their ids, and count them."""
     for nuclei in analysis.nuclei():
         outcome.counts.update(nuclei.counts())
+        outcome.unclassified += int((nuclei.class_index < 0).sum())
         yield nuclei, nucleus_ids(analysis.slide.path.name, nuclei)

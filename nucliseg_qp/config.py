@@ -31,10 +31,14 @@ __all__ = [
 
 Vector = tuple[float, float, float]
 Positive = Annotated[float, Field(gt=0)]
+PixelSize = Annotated[float, Field(ge=0.05, le=10)]
+LengthUm = Annotated[float, Field(gt=0, le=100)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 def _flag(*names: str) -> Parameter:
@@ -51,11 +55,11 @@ class TissueSettings(_Frozen):
 
     find: bool = True
     """Skip glass; off analyses every pixel."""
-    resolution_um: Positive = 8.0
+    resolution_um: Annotated[float, Field(ge=0.5, le=200)] = 8.0
     """Pixel size in um at which tissue is told from glass."""
     min_area_um2: Annotated[float, Field(ge=0)] = 2000.0
     """Specks of tissue smaller than this are dust."""
-    margin_um: Annotated[float, Field(ge=0)] = 24.0
+    margin_um: Annotated[float, Field(ge=0, le=2000)] = 24.0
     """Rim kept around tissue, so that no nucleus at its border is lost."""
 
 
@@ -75,7 +79,7 @@ class KeypointSettings(_Frozen):
 
     model: Annotated[str | None, _flag("--model", "-m")] = None
     """Name of a shipped model or path of a .safetensors file; none takes the default."""
-    mpp: Annotated[Positive | None, _flag("--mpp")] = None
+    mpp: Annotated[PixelSize | None, _flag("--mpp")] = None
     """Pixel size in um the network works at; none takes the one it was trained for."""
     threshold: Annotated[Annotated[float, Field(gt=0, lt=1)] | None, _flag("--threshold")] = None
     """Lowest score of a nucleus; none takes the model's own."""
@@ -94,23 +98,23 @@ class KeypointSettings(_Frozen):
 class MaskSettings(_Frozen):
     """How far each nucleus reaches: the seeded watershed."""
 
-    mpp: Positive = 0.25
+    mpp: PixelSize = 0.25
     """Pixel size in um of the outlines; finer slides are reduced by a whole factor to it."""
-    flood_mpp: Positive = 0.5
+    flood_mpp: PixelSize = 0.5
     """Coarsest pixel size in um at which touching nuclei are parted; outer borders stay fine."""
-    smooth_um: Annotated[float, Field(ge=0)] = 0.25
+    smooth_um: Annotated[float, Field(ge=0, le=20)] = 0.25
     """Standard deviation of the Gaussian that quiets chromatin texture."""
-    otsu_offset: float = 6.0
+    otsu_offset: Annotated[float, Field(ge=-255, le=255)] = 6.0
     """Added to the Otsu threshold (grey levels of 255); higher includes paler rims."""
-    open_um: Annotated[float, Field(ge=0)] = 0.35
+    open_um: Annotated[float, Field(ge=0, le=20)] = 0.35
     """Radius of the opening that removes bridges and specks from the foreground."""
-    grow_um: Annotated[float, Field(ge=0)] = 0.8
+    grow_um: Annotated[float, Field(ge=0, le=20)] = 0.8
     """Radius of the dilation that makes the ambiguous zone around the foreground."""
-    seed_radius_um: Positive = 2.0
+    seed_radius_um: LengthUm = 2.0
     """Radius of the disc around a keypoint that surely belongs to the nucleus."""
     seed_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.4
     """A seed takes at most this share of the way to its nearest neighbour."""
-    reach_um: Positive = 10.0
+    reach_um: LengthUm = 10.0
     """No part of a nucleus is farther than this from its keypoint."""
     local_contrast: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Where between a nucleus's own darkness (0) and the background (1) its border lies."""
@@ -190,7 +194,7 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
     ----------
     path : Path, optional
         TOML with the tables ``[tissue]``, ``[tiles]``, ``[keypoints]``, ``[masks]``,
-        ``[stains]``, ``[classes]`` and ``[output]``.
+        ``[stains]``, ``[classes]``, ``[output]`` and ``[work]``.
     overrides : dict, optional
         ``{"masks": {"reach_um": 8.0}}`` and the like; wins over the file.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import contextmanager
+import zlib
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,18 +103,23 @@ def whole_file(path: Path) -> Iterator[Path]:
         When the folder is read-only, the disk is full or the like.
     """
     make_folder(path.parent)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Short, so that a name that is just not too long stays so.
+    short = zlib.crc32(os.fsencode(path.name))
+    partial = path.with_name(f".{short:08x}.{os.getpid()}.part")
     try:
         yield partial
         partial.replace(path)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:
     reason = error.strerror or str(error)
+    if isinstance(error, FileExistsError):
+        reason = "it is a file, not a folder"
     return OutputError(
         f"{path} cannot be written ({reason})", "Choose another place with -o or free the disk."
     )

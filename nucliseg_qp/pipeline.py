@@ -161,7 +161,7 @@ class Analysis:
         """Resolution of the outlines."""
         return MaskGrid.of(self._slide_mpp, self.slide.bounds, self.engine.settings.masks)
 
-    @property
+    @cached_property
     def tissue_mm2(self) -> float:
         """Area of the tissue in the scope."""
         return self.scope.area_mm2(self.slide.bounds, self.tissue, self._slide_mpp)

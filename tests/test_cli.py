@@ -232,6 +232,47 @@ def test_a_project_that_cannot_be_made_is_an_output_error(cli, tmp_path, small_s
     assert len(said.errors) == 1
 
 
+@pytest.mark.qupath
+@pytest.mark.parametrize("spelling", ["relative", "link"])
+def test_an_image_qupath_refuses_is_not_announced_as_done(cli, tmp_path, small_slide, spelling):
+    """An image may come back from QuPath's process under another spelling of its path."""
+    image = tmp_path / "slide.ome.tif"
+    image.symlink_to(small_slide) if spelling == "link" else shutil.copy(small_slide, image)
+    given = "slide.ome.tif" if spelling == "relative" else image
+    assert cli("annotate", given, "--project", "p", "--writer", "paquo", CORNER).code == 0
+    data = next((tmp_path / "p" / "data").rglob("data.qpdata"))
+    data.write_bytes(data.read_bytes()[:200])
+    said = cli("annotate", given, "--project", "p", "--writer", "paquo", CORNER)
+    assert said.code == 5
+    assert "failed" in said.out
+    assert len(said.errors) == 1
+
+
+def test_a_broken_project_is_refused_before_the_analysis(cli, tmp_path, small_slide):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "project.qpproj").write_text("{")
+    said = cli("annotate", small_slide, "--project", "p", "--writer", "files", CORNER)
+    assert said.code == 5
+    assert "nuclei" not in said.out
+
+
+@pytest.mark.parametrize(
+    "option", [("--masks.reach-um", "inf"), ("--mpp", "1e9"), ("--masks.otsu-offset", "nan")]
+)
+def test_lengths_no_nucleus_has_are_refused(cli, small_slide, option):
+    said = cli("detect", small_slide, "-o", "out", *option, CORNER)
+    assert said.code == 2
+    assert len(said.errors) == 1
+
+
+def test_an_image_given_in_two_spellings_is_taken_once(cli, tmp_path, small_slide):
+    shutil.copy(small_slide, tmp_path / "a.ome.tif")
+    (tmp_path / "b").mkdir()
+    said = cli("detect", "a.ome.tif", "b/../a.ome.tif", "-o", "out", CORNER)
+    assert said.code == 0
+    assert len(list(csv.DictReader((tmp_path / "out" / "summary.csv").open()))) == 1
+
+
 def test_no_project_is_announced_where_none_was_written(cli):
     said = cli("annotate", "nix.tif", "--project", "new", "--writer", "files")
     assert said.code == 3

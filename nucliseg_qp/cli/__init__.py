@@ -32,6 +32,11 @@ def run(arguments: list[str]) -> int:
 
         show.error("interrupted. Files that are there are whole; run the same command again.")
         return INTERRUPTED
+    except MemoryError:
+        from nucliseg_qp.cli import show
+
+        show.error("out of memory. Give fewer --workers or a smaller --tile-size.")
+        return 1
 
 
 def _run(arguments: list[str]) -> int:

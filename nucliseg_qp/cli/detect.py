@@ -73,9 +73,9 @@ def detect(
     show.engine_line(job.engine)
     with show.BatchView(len(images)) as view:
         outcomes = detect_images(images, out, job, view)
-    end_profile(profile, job)
     show.result(show.outcome_table(outcomes))
     show.note(f"results are in {out}")
+    end_profile(profile, job)
     read = [outcome.path for outcome in outcomes if outcome.status != "failed"]
     if stages is not None and read:
         write_stages(read[0], stages, job)

@@ -36,11 +36,14 @@ def open_job(
     """Merge settings, read the scope, load the engine: everything that can be wrong at once."""
     from nucliseg_qp.batch import Job
     from nucliseg_qp.geometry import Region
+    from nucliseg_qp.images.calibration import user_calibration
     from nucliseg_qp.images.scope import Scope
     from nucliseg_qp.images.within import read_within
     from nucliseg_qp.pipeline import Engine
 
     merged = merge_settings(settings, config)
+    if slide_mpp is not None:
+        user_calibration(slide_mpp)
     scope = Scope(
         None if region is None else Region.from_text(region),
         None if within is None else read_within(within),

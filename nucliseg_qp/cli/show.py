@@ -134,11 +134,15 @@ def outcome_table(outcomes: Sequence[ImageOutcome]) -> Table:
             _safe(outcome.path.name),
             *(f"{count:,}" if known else UNKNOWN for count in counts),
             _number(outcome.row()["Positive %"]),
-            f"{outcome.tissue_mm2:.3f}" if known else UNKNOWN,
+            _area(outcome.tissue_mm2),
             f"{outcome.seconds:.1f}",
             outcome.status,
         )
     return grid
+
+
+def _area(value_mm2: float | None) -> str:
+    return UNKNOWN if value_mm2 is None else f"{value_mm2:.3f}"
 
 
 def _number(value: object) -> str:

@@ -27,6 +27,7 @@ def fingerprint(path: Path) -> str | None:
             file.seek(0)
             head = file.read(SAMPLE_BYTES)
             file.seek(max(0, size - SAMPLE_BYTES))
-            return hashlib.sha256(str(size).encode("ascii") + head + file.read()).hexdigest()
+            tail = file.read(SAMPLE_BYTES)
+        return hashlib.sha256(str(size).encode("ascii") + head + tail).hexdigest()
     except OSError:
         return None

@@ -54,6 +54,8 @@ def open_reader(path: Path, crop_to_bounds: bool = True) -> Slide:
 def _first_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise InputError(f"{path} is a folder", "Give the image file itself.")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is a pipe or device", "Give an image file.")
     try:
         with path.open("rb") as file:
             start = file.read(8)

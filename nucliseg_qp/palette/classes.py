@@ -164,7 +164,7 @@ class _ClassEntry(BaseModel):
             raise ValueError("must not be empty nor begin or end with a blank")
         if ":" in name or not name.isprintable():
             raise ValueError("must not hold ':' or a line break")
-        if name == "Unclassified":
+        if name in ("Unclassified", "null"):
             raise ValueError("is how QuPath shows objects without a class; choose another name")
         return name
 

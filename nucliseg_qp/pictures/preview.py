@@ -80,7 +80,9 @@ class Preview:
 
     def add(self, nuclei: Nuclei) -> None:
         """Draw nuclei given in full-resolution pixels."""
-        corner = self._region.x_px, self._region.y_px
+        # The picture begins at a whole pixel of its own, a little before the region.
+        x, y = int(self._region.x_px * self._scale), int(self._region.y_px * self._scale)
+        corner = x / self._scale, y / self._scale
         draw_outlines(self.image, nuclei, self._colours, corner, self._scale)
 
     def save(self, path: Path) -> None:

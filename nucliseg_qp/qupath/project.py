@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from nucliseg_qp.qupath.results import ImageResult, WrittenImage
 
-__all__ = ["java_environment", "last_words", "write_project"]
+__all__ = ["check_folder", "java_environment", "last_words", "write_project"]
 
 RGB = tuple[int, int, int]
 
@@ -72,14 +72,23 @@ def write_project(
     """
     if find_qupath() is None:
         raise QuPathError("QuPath is not found", HOW_TO_FIX)
-    _check_folder(root)
+    check_folder(root)
     written: list[WrittenImage] = []
     for chunk in _chunks(images):
         written += _in_java(Request(root, tuple(chunk), tuple(classes)))
     return written
 
 
-def _check_folder(root: Path) -> None:
+def check_folder(root: Path) -> None:
+    """Refuse a folder that is neither empty nor a sound project.
+
+    Raises
+    ------
+    QuPathError
+        When the project is broken or leads out of its folder.
+    OutputError
+        When the folder holds something else or cannot be written to.
+    """
     folder = ProjectFolder(root)
     project = ProjectFile(folder)
     make_folder(root)
