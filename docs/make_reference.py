@@ -47,7 +47,7 @@ Each setting can be given in three ways:
 
 - in a TOML file for `--config`, as `reach_um = 8.0` under `[masks]`;
 - as a flag, `--masks.reach-um 8`, some also under a short name; a switch is turned off with
-  `=false`, as in `--tissue.find=false`;
+  `no-`, as in `--tissue.no-find`;
 - as an environment variable, `NUCLISEG_QP_MASKS_REACH_UM=8`.
 
 `nucliseg-qp settings > mine.toml` writes all of them with their defaults and comments, ready to be
@@ -116,8 +116,10 @@ def row(argument: Argument) -> tuple[str, ...]:
         help_text += " Required."
     elif not any(default is one for one in (None, False, inspect.Parameter.empty)):
         help_text += f" Default: {shown(default)}."
-    names = ", ".join(f"`{name}`" for name in argument.names if name not in argument.negatives)
+    # A switch that is off by default needs no word to turn it off.
     is_switch = argument.hint is bool and default is False
+    hidden = () if argument.hint is bool and default is True else argument.negatives
+    names = ", ".join(f"`{name}`" for name in argument.names if name not in hidden)
     return names, "" if is_switch else kind(argument.hint), help_text
 
 

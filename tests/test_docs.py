@@ -23,7 +23,9 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("sample_projects/*/*.md")]
-HOW_TO = sorted((DOCS / "how-to").glob("*.md"))
+HOW_TO = sorted(
+    page for page in (DOCS / "how-to").glob("*.md") if "```bash\n" in page.read_text("utf-8")
+)
 FENCE = re.compile(r"^```(\w+)(?: title=\"(.+?)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -79,7 +81,9 @@ def test_the_first_tutorial_runs_as_written(after_tutorial):
 def test_each_how_to_runs_as_written(page, after_tutorial, tmp_path):
     (tmp_path / "nucliseg-qp-demo").symlink_to(after_tutorial / "nucliseg-qp-demo")
     run_page(page, tmp_path)
-    assert len(list(tmp_path.iterdir())) > 1, "the page made something"
+    made = [path for path in tmp_path.iterdir() if not path.is_symlink()]
+    scripts = list(tmp_path.glob("nucliseg-qp-demo/project/scripts/*.groovy"))
+    assert made or scripts, "the page made something"
 
 
 def test_every_file_that_is_written_is_in_the_reference(after_tutorial):

@@ -23,11 +23,11 @@ __all__ = ["Crew", "SharedWork"]
 
 Result = TypeVar("Result")
 
-TILES_A_TASK = 4
+TILES_A_TASK = 2
 WINDOWS_A_TASK = 2
-TILES_A_WINDOW = 4
+TILES_A_WINDOW = 1
 """About how much a window of the network costs beside a tile of outlines."""
-WORTH_TILES = 64
+WORTH_TILES = 16
 """Slides with fewer tiles are done before other processes have started."""
 AHEAD = 3
 """Tasks waiting per worker, so that none idles while results are written."""
