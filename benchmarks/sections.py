@@ -48,12 +48,14 @@ def go(path, crew):
         write_geojson(Path(warm).with_name("child.geojson.gz"),
                       parts(Analysis(opened, engine, workers=crew)), colours)
     return count
+def spent():
+    return time.process_time() + sum(one[0] for one in child_usage())
 with open_workers(engine) as crew:
     for number in range(runs + 1):
         path = warm if number == 0 and workers == 1 else slide
-        cpu, wall = time.process_time(), time.perf_counter()
+        before, wall = spent(), time.perf_counter()
         count = go(path, crew)
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        cpu, wall = spent() - before, time.perf_counter() - wall
         if number:
             peak = peak_memory_mb(), sum(one[1] for one in child_usage())
             print(json.dumps({"cpu_s": cpu, "seconds": wall, "nuclei": count,
@@ -182,18 +184,25 @@ def density(folder: Path, args) -> dict:
 
 
 def workers(folder: Path, args) -> dict:
-    """Clock of one and of two processes on the same slide, warm, in turn."""
+    """Clock and CPU of one and of two processes on the same slide, warm, in turn."""
     path = folder / "workers.ome.tif"
     warm = folder / "warm.ome.tif"
     if not warm.exists():
         slide_of(folder, TILE_PX)[0].rename(warm)
     write_large(path, args.workers_size, args.workers_size // 512)
-    seconds: dict[int, list[float]] = {1: [], 2: []}
+    runs: dict[int, list[dict]] = {1: [], 2: []}
     for _ in range(args.scaling_runs):
-        for count in seconds:
-            seconds[count] += [run["seconds"] for run in child(path, count, 1)]
-    one, two = median(seconds[1]), median(seconds[2])
-    return {"seconds 1": one, "seconds 2": two, "throughput": one / two}
+        for count, found in runs.items():
+            found.extend(child(path, count, 1))
+    one, two = ({k: median(run[k] for run in found) for k in found[0]} for found in runs.values())
+    return {
+        "seconds 1": one["seconds"],
+        "seconds 2": two["seconds"],
+        "throughput": one["seconds"] / two["seconds"],
+        "CPU seconds 1": one["cpu_s"],
+        "CPU seconds 2, all processes": two["cpu_s"],
+        "peak MB of each worker": two["workers_peak_mb"] / 2,
+    }
 
 
 def glass(folder: Path, args) -> dict:

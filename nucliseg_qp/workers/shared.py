@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 TILES_A_TASK = 2
 WINDOWS_A_TASK = 2
 TILES_A_WINDOW = 1
-"""About how much a window of the network costs beside a tile of outlines."""
+"""About how much a window of the network costs beside a tile of outlines of 1536 px."""
 WORTH_TILES = 16
 """Slides with fewer tiles are done before other processes have started."""
 AHEAD = 3
