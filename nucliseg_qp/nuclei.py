@@ -44,6 +44,9 @@ class Nuclei:
         Class of each nucleus, -1 for none.
     measurements : dict of str to ndarray of float32, shape (n,)
         Columns in the order they are shown; NaN where a value does not exist.
+    simple : bool
+        Every outline is known to be a valid polygon on QuPath's grid of 0.01 px, as tracing makes
+        them; then nobody needs to check.
     """
 
     x: NDArray[np.float64]
@@ -54,6 +57,7 @@ class Nuclei:
     class_names: tuple[str, ...] = ()
     class_index: NDArray[np.int16] = field(default_factory=lambda: np.empty(0, np.int16))
     measurements: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    simple: bool = False
 
     def __len__(self) -> int:
         """Give the number of nuclei."""
@@ -134,6 +138,7 @@ class Nuclei:
                 name: np.concatenate([part.measurements[name] for part in filled])
                 for name in first.measurements
             },
+            simple=all(part.simple for part in filled),
         )
 
 

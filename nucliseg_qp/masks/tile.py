@@ -174,4 +174,5 @@ def _table(keypoints: Keypoints, outlines: Outlines, crop: Region, downsample: i
         score=keypoints.score,
         ring_xy=outlines.ring_xy * downsample + _corner(crop),
         ring_start=outlines.ring_start,
+        simple=True,
     )

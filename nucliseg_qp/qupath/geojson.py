@@ -36,7 +36,7 @@ HEADER = b'{"type":"FeatureCollection","features":['
 _SUFFIX = ".geojson.gz"
 _GZIP_NAMED = b"\x1f\x8b\x08\x08\0\0\0\0\0\xff"
 _BATCH = 4000
-_GZIP_LEVEL = 5  # of libdeflate: smaller than zlib at 6, in a quarter of its time
+_GZIP_LEVEL = 3  # of libdeflate: a third of the time of 5 for files a seventh larger
 
 RGB = tuple[int, int, int]
 
@@ -184,10 +184,11 @@ def _lines(
         raise UsageError(f"{len(nuclei)} nuclei have {len(ids)} ids", "Give one id a nucleus.")
     for start in range(0, len(nuclei), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(nuclei)))
-        batch, kept = usable_rows(nuclei.take(rows))
-        names = ids[start : start + _BATCH]
-        if not kept.all():
-            batch, names = batch.take(kept), list(compress(names, kept.tolist()))
+        batch, names = nuclei.take(rows), ids[start : start + _BATCH]
+        if not batch.simple:
+            batch, kept = usable_rows(batch)
+            if not kept.all():
+                batch, names = batch.take(kept), list(compress(names, kept.tolist()))
         yield from _features(batch, names, colours, _plane_json(*plane))
 
 
