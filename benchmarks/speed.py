@@ -109,7 +109,7 @@ def engine_stages(path: Path, engine, out: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=4096, help="side of the slide in px")
+    parser.add_argument("--size", type=int, default=8192, help="side of the slide in px")
     parser.add_argument("--density", type=float, default=400, help="nuclei per 1024 tile")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--mask-mpp", type=float, default=0.25, help="pixel size of the outlines")
