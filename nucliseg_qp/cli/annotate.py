@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -18,6 +18,10 @@ from nucliseg_qp.cli.options import (
     Within,
 )
 from nucliseg_qp.config import Settings
+
+if TYPE_CHECKING:
+    from nucliseg_qp.batch import Job
+    from nucliseg_qp.qupath.install import Writer
 
 __all__ = ["annotate"]
 
@@ -59,17 +63,9 @@ def annotate(
         paquo writes through an installed QuPath; files writes a folder that QuPath opens, with a
         script that imports the nuclei; auto takes paquo where QuPath is found.
     """
-    from nucliseg_qp.annotate import annotate_images
     from nucliseg_qp.batch import named_images
-    from nucliseg_qp.cli import show
     from nucliseg_qp.cli.annotate_project import annotate_whole, given_project
-    from nucliseg_qp.cli.jobs import (
-        begin_profile,
-        end_profile,
-        open_job,
-        plan_lines,
-        worst_code,
-    )
+    from nucliseg_qp.cli.jobs import begin_profile, open_job
     from nucliseg_qp.qupath.install import choose_writer
 
     root = given_project(images, project, (region, within, profile), writer, whole)
@@ -80,14 +76,31 @@ def annotate(
     chosen = choose_writer(writer)
     job = open_job(settings, config, slide_mpp, region, within, begin_profile(profile))
     if dry_run:
-        for line in plan_lines(images, job):
-            show.result(line)
-        return 0
+        return _show_plan(images, job)
+    return _annotate(images, project, job, chosen, profile)
+
+
+def _show_plan(images: list[Path], job: Job) -> int:
+    from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.jobs import plan_lines
+
+    for line in plan_lines(images, job):
+        show.result(line)
+    return 0
+
+
+def _annotate(
+    images: list[Path], project: Path, job: Job, writer: Writer, profile: Path | None
+) -> int:
+    from nucliseg_qp.annotate import annotate_images
+    from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.jobs import end_profile, worst_code
+
     show.engine_line(job.engine)
     with show.BatchView(len(images)) as view:
-        outcomes = annotate_images(images, project, job, chosen, view)
-    end_profile(profile, job)
+        outcomes = annotate_images(images, project, job, writer, view)
     show.result(show.outcome_table(outcomes))
     if any(outcome.status == "done" for outcome in outcomes):
-        show.note(show.project_line(project, chosen))
+        show.note(show.project_line(project, writer))
+    end_profile(profile, job)
     return worst_code(outcomes)
