@@ -58,6 +58,7 @@ class ModelInfo(BaseModel):
     sigma_px: float = Field(gt=0.0, lt=64.0, description="Gaussian of the training targets")
     nms_radius_px: float = Field(gt=0.0, lt=64.0, description="Peaks are further apart than this")
     width: int = Field(ge=2, le=512, multiple_of=2, description="Channels of the first block")
+    depth: int = Field(default=1, ge=1, le=16, description="Blocks at an eighth of the resolution")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Digest of the weights file")
     trained_on: tuple[str, ...] = Field(default=(), description="Data sets and their licences")
     metrics: dict[str, float] = Field(default_factory=dict, description="Measured by fit")
@@ -114,13 +115,13 @@ def load_model(name_or_path: str | Path | None = None) -> KeypointModel:
 def save_model(folder: Path, info: ModelInfo, net: KeypointUNet) -> Path:
     """Write `<name>.safetensors` and `<name>.toml` and return the path of the weights.
 
-    The digest, width and halo in the description are those of `net`, whatever `info` says.
+    The digest, width, depth and halo in the description are those of `net`, whatever `info` says.
     """
     from safetensors.torch import save
 
     state = {k: v.detach().float().cpu().contiguous() for k, v in net.state_dict().items()}
     data = save(state)
-    facts = {"sha256": hashlib.sha256(data).hexdigest(), "width": net.width}
+    facts = {"sha256": hashlib.sha256(data).hexdigest(), "width": net.width, "depth": net.depth}
     info = info.model_copy(update=facts)
     path = folder / f"{info.name}.safetensors"
     try:
@@ -199,7 +200,7 @@ def _build(path: Path, info: ModelInfo, data: bytes) -> KeypointUNet:
         state = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{path.name} is damaged: {error}", _CONVERT) from error
-    net = KeypointUNet(info.width)
+    net = KeypointUNet(info.width, info.depth)
     _check_state(path, net.state_dict(), state)
     if info.halo_px < net.receptive_field_px:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""The keypoint network: a small U-Net with three residual blocks and one heatmap out.
+"""The keypoint network: a small U-Net of residual blocks with one heatmap out.
 
 Residual blocks: He et al., Deep residual learning, CVPR 2016. U shape: Ronneberger et al.,
 U-Net, MICCAI 2015.
@@ -64,6 +64,19 @@ class ResidualBlock(nn.Module):
         return functional.relu(y + self.shortcut(functional.avg_pool2d(x, 2)), inplace=True)
 
 
+class ContextBlock(nn.Module):
+    """Two 3x3 convolutions added to their input, at the same resolution: a wider view."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvNorm(channels, channels, 3)
+        self.second = ConvNorm(channels, channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.second(functional.relu(self.first(x), inplace=True))
+        return functional.relu(x + y, inplace=True)
+
+
 class UpBlock(nn.Module):
     """Nearest upsampling by 2, concatenation with the encoder's map, one 3x3 convolution.
 
@@ -86,6 +99,8 @@ class KeypointUNet(nn.Module):
     ----------
     width : int
         Channels of the first block; the second has 1.5 and the third 2 times as many.
+    depth : int
+        Blocks at an eighth of the resolution; each after the first widens the view by 32 px.
 
     Notes
     -----
@@ -93,13 +108,14 @@ class KeypointUNet(nn.Module):
     output float32 logits (n, 1, h / 2, w / 2). Zero padding thus reads as glass.
     """
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, width: int = 32, depth: int = 1) -> None:
         super().__init__()
         middle, deep = width * 3 // 2, width * 2
-        self.width = width
+        self.width, self.depth = width, depth
         self.block1 = ResidualBlock(3, width)
         self.block2 = ResidualBlock(width, middle)
         self.block3 = ResidualBlock(middle, deep)
+        self.context = nn.Sequential(*(ContextBlock(deep) for _ in range(depth - 1)))
         self.up2 = UpBlock(deep, middle, middle)
         self.up1 = UpBlock(middle, width, width)
         self.head = nn.Conv2d(width, 1, 1)
@@ -109,7 +125,7 @@ class KeypointUNet(nn.Module):
         """Compute the logits."""
         half = self.block1(x)
         quarter = self.block2(half)
-        eighth = self.block3(quarter)
+        eighth = self.context(self.block3(quarter))
         features = self.up1(self.up2(eighth, quarter), half)
         # The head stays in float32: bfloat16 logits tie and spoil sub-pixel positions.
         with torch.autocast(features.device.type, enabled=False):
@@ -119,7 +135,7 @@ class KeypointUNet(nn.Module):
     @property
     def receptive_field_px(self) -> int:
         """How far, in input pixels, a heatmap cell sees beyond its own 2 x 2 pixels."""
-        return max(_reach(cell) for cell in range(GRID_PX // STRIDE_PX))
+        return max(_reach(cell, self.depth) for cell in range(GRID_PX // STRIDE_PX))
 
     @property
     def halo_px(self) -> int:
@@ -138,11 +154,11 @@ class KeypointUNet(nn.Module):
         return net
 
 
-def _reach(cell: int) -> int:
+def _reach(cell: int, depth: int) -> int:
     """Follow the longest way from one heatmap cell back to the input; the skips see less."""
     first, last = cell - 1, cell + 1
     first, last = first // 2 - 1, last // 2 + 1
-    first, last = first // 2, last // 2
+    first, last = first // 2 - 2 * (depth - 1), last // 2 + 2 * (depth - 1)
     for _ in range(3):
         first, last = first - 1, last + 1
         first, last = 2 * first - 1, 2 * last + 1

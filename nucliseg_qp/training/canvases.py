@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from nucliseg_qp.training.clutter import with_red_cells
+from nucliseg_qp.training.clutter import with_red_cells, with_smudges
 from nucliseg_qp.training.data import LabelledImage, resized
 from nucliseg_qp.training.fluorescence import fluorescence_to_hdab, recolour_haematoxylin
 from nucliseg_qp.training.looks import random_look
@@ -142,6 +142,8 @@ class CanvasBank:
         Most canvases kept per source; then the oldest makes room.
     seed
         Of all choices.
+    smudges
+        Share of the canvases that get specks and pale blurs.
     """
 
     def __init__(
@@ -151,11 +153,13 @@ class CanvasBank:
         mpp: float,
         capacity: int,
         seed: int,
+        smudges: float = 0.0,
     ) -> None:
         self._sources = [source for source, _ in sources.values()]
         shares = np.array([share for _, share in sources.values()], float)
         self._shares = shares / shares.sum()
         self._side_px, self._mpp, self._capacity = side_px, mpp, capacity
+        self._smudges = smudges
         self._rng = np.random.default_rng(seed)
         self._kept: list[list[Canvas]] = [[] for _ in self._sources]
         self._drawn = [0] * len(self._sources)
@@ -179,6 +183,8 @@ class CanvasBank:
         canvas = self._sources[index].draw(self._rng, self._side_px, self._mpp)
         if self._rng.random() < _RED_CELL_SHARE:
             canvas = with_red_cells(canvas, self._rng, self._mpp)
+        if self._rng.random() < self._smudges:
+            canvas = with_smudges(canvas, self._rng, self._mpp)
         kept = self._kept[index]
         if len(kept) < self._capacity:
             kept.append(canvas)

@@ -40,7 +40,9 @@ class CropData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Make the stream; it draws its canvases anew."""
         how = self._settings
-        bank = CanvasBank(self._sources, how.canvas_px, how.mpp, how.bank_size, self._seed)
+        bank = CanvasBank(
+            self._sources, how.canvas_px, how.mpp, how.bank_size, self._seed, how.smudges
+        )
         stream = CropStream(
             bank, self.batch_size, how.crop_px, how.sigma_px, how.augmentation, self._seed
         )

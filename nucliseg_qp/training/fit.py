@@ -19,7 +19,7 @@ from nucliseg_qp.training.canvases import (
 from nucliseg_qp.training.coco import read_coco
 from nucliseg_qp.training.copypaste import CopyPasteSource
 from nucliseg_qp.training.data import LabelledImage, read_folder
-from nucliseg_qp.training.fit_settings import FitSettings
+from nucliseg_qp.training.fit_settings import FitSettings, Unlabelled
 from nucliseg_qp.training.pseudo import pseudo_folder
 from nucliseg_qp.training.validate import Validation, choose_threshold, validation_set
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.keypoints.unet import KeypointUNet
     from nucliseg_qp.training.session import Session
 
-__all__ = ["FitSettings", "fit"]
+__all__ = ["FitSettings", "Unlabelled", "fit"]
 
 logger = logging.getLogger(__name__)
 
@@ -127,9 +127,14 @@ def _split(
 
 
 def _pseudo(settings: FitSettings) -> list[LabelledImage]:
-    if settings.unlabelled is None:
+    if not settings.unlabelled:
         return []
-    return pseudo_folder(load_model(settings.start), settings.unlabelled, settings.unlabelled_um)
+    teacher = load_model(settings.start)
+    return [
+        item
+        for one in settings.unlabelled
+        for item in pseudo_folder(teacher, one.path, one.width_um)
+    ]
 
 
 def _sources(
@@ -207,7 +212,7 @@ def _trainer(settings: FitSettings, session: Session | None = None) -> Trainer:
 def _new_net(settings: FitSettings) -> KeypointUNet:
     from nucliseg_qp.keypoints.unet import KeypointUNet
 
-    net = KeypointUNet(settings.width)
+    net = KeypointUNet(settings.width, settings.depth)
     if settings.start is not None:
         net.load_state_dict(load_model(settings.start).net.state_dict())
         net.requires_grad_(True)
@@ -228,6 +233,7 @@ def _describe(settings: FitSettings, net: KeypointUNet, used: list[str]) -> Mode
         sigma_px=settings.sigma_px,
         nms_radius_px=settings.nms_radius_px,
         width=settings.width,
+        depth=settings.depth,
         sha256=_UNSET_SHA256,
         trained_on=tuple(dict.fromkeys(credited)),
     )

@@ -10,7 +10,23 @@ from nucliseg_qp.training.augment import Augmentation
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FitSettings"]
+__all__ = ["FitSettings", "Unlabelled"]
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Images for pseudo-labels; see `pseudo.pseudo_labels`.
+
+    Attributes
+    ----------
+    path : Path
+        An image, or a folder of them.
+    width_um : float
+        Width of each in um; 0 where they state their pixel size themselves.
+    """
+
+    path: Path
+    width_um: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -28,13 +44,13 @@ class FitSettings:
     own : tuple of Path
         Folders made by `convert`: their training tiles are trained on, their validation tiles are
         held out; the test tiles are not touched.
-    unlabelled : Path or None
-        Folder of images that nobody annotated; see `pseudo.pseudo_labels`.
-    unlabelled_um : float
-        Width of those images in um; 0 where they state their pixel size themselves.
+    unlabelled : tuple of Unlabelled
+        Images that nobody annotated; the model of `start` labels what it is sure of.
     shares : dict of str to float
         Share of the crops by source: own, endonuke, tissue, recoloured, fluorescence, synthetic,
         pseudo.
+    smudges : float
+        Share of the canvases that get specks and pale blurs that are no nuclei; see `clutter`.
     copy_paste : float
         Share of the canvases of own and EndoNuke images that get further nuclei; see `copypaste`.
     held_out : tuple of str
@@ -44,6 +60,8 @@ class FitSettings:
         um per pixel to work at.
     width : int
         Channels of the network's first block.
+    depth : int
+        Its blocks at an eighth of the resolution.
     steps, seconds : int, float
         The budget: whichever is used up first.
     batch_size, crop_px, canvas_px : int
@@ -72,13 +90,14 @@ class FitSettings:
     tissue: Path | None = None
     fluorescence: Path | None = None
     own: tuple[Path, ...] = ()
-    unlabelled: Path | None = None
-    unlabelled_um: float = 0.0
+    unlabelled: tuple[Unlabelled, ...] = ()
     shares: dict[str, float] | None = None
+    smudges: float = 0.5
     copy_paste: float = 0.0
     held_out: tuple[str, ...] = ()
     mpp: float = 0.55
     width: int = 32
+    depth: int = 1
     steps: int = 100_000
     seconds: float = 1800.0
     batch_size: int = 16

@@ -8,7 +8,7 @@ from nucliseg_qp.keypoints.model import KeypointModel, load_model, save_model
 from nucliseg_qp.training.coco import coco_file, read_coco
 from nucliseg_qp.training.evaluate import evaluate, read_tiles
 from nucliseg_qp.training.fit import fit
-from nucliseg_qp.training.fit_settings import FitSettings
+from nucliseg_qp.training.fit_settings import FitSettings, Unlabelled
 from nucliseg_qp.training.judge import Matching
 from nucliseg_qp.training.own_settings import SCRATCH, OwnTraining
 from nucliseg_qp.training.session import Session, SessionSettings
@@ -50,12 +50,12 @@ def fit_settings(how: OwnTraining) -> FitSettings:
         out=how.out,
         name=how.name,
         own=how.data,
-        unlabelled=how.unlabelled,
-        unlabelled_um=how.unlabelled_um,
+        unlabelled=(Unlabelled(how.unlabelled, how.unlabelled_um),) if how.unlabelled else (),
         shares=shares,
         copy_paste=how.copy_paste,
         mpp=how.mpp or (info.mpp if info else plain.mpp),
         width=info.width if info else how.width or plain.width,
+        depth=info.depth if info else plain.depth,
         sigma_px=info.sigma_px if info else plain.sigma_px,
         nms_radius_px=info.nms_radius_px if info else plain.nms_radius_px,
         steps=how.steps,

@@ -147,14 +147,14 @@ def _apart(shape: tuple[int, ...], points: Floats, radius_px: float) -> NDArray[
 def pseudo_folder(
     model: KeypointModel, folder: Path, width_um: float = 0.0, how: Confidence | None = None
 ) -> list[LabelledImage]:
-    """Label all images of a folder, in pieces of 512 px at the model's resolution.
+    """Label an image, or all images of a folder, in pieces of 512 px at the model's resolution.
 
     Parameters
     ----------
     model : KeypointModel
         The teacher.
     folder : Path
-        Of images.
+        Of images, or one image.
     width_um : float
         Width of each image in um; 0 where they state their pixel size themselves.
     how : Confidence, optional
@@ -165,7 +165,8 @@ def pseudo_folder(
     InputError
         When the folder holds no image, or one is broken or without a pixel size.
     """
-    files = sorted(p for p in folder.glob("*") if p.name.lower().endswith(IMAGE_SUFFIXES))
+    paths = [folder] if folder.is_file() else sorted(folder.glob("*"))
+    files = [path for path in paths if path.name.lower().endswith(IMAGE_SUFFIXES)]
     if not files:
         raise InputError(f"{folder} holds no image", "Name a folder of images")
     device = pick_device()
