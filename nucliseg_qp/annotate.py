@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nucliseg_qp.batch import ImageOutcome, SilentWatcher, each_image, named_images, numbered
-from nucliseg_qp.errors import QuPathError
-from nucliseg_qp.outputs import image_stem, make_folder
+from nucliseg_qp.errors import OutputError, QuPathError
+from nucliseg_qp.outputs import image_stem
 from nucliseg_qp.provenance import entry_metadata
 from nucliseg_qp.qupath.files import write_files
+from nucliseg_qp.qupath.lock import locked
 from nucliseg_qp.qupath.project import check_folder, write_project
-from nucliseg_qp.qupath.project_file import ProjectFile
 from nucliseg_qp.qupath.project_folder import ProjectFolder
 from nucliseg_qp.qupath.results import ImageResult, save_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from nucliseg_qp.batch import Job, Watcher
     from nucliseg_qp.pipeline import Analysis, Engine
@@ -62,13 +63,12 @@ def annotate_images(
     """
     images = list(named_images(paths).values())
     # Before hours of work, not after them.
-    if writer == "paquo":
-        check_folder(project)
-    else:
-        ProjectFile(ProjectFolder(make_folder(project)))
+    check_folder(project)
+    writing = _Writing(project, job, writer, watcher or SilentWatcher())
     outcomes: list[ImageOutcome] = []
-    for chunk in _chunks(images, CHUNK_IMAGES):
-        outcomes += _annotate_chunk(chunk, project, job, writer, watcher or SilentWatcher())
+    with locked(ProjectFolder(project).run_lock):
+        for chunk in _chunks(images, CHUNK_IMAGES):
+            outcomes += writing.annotate(chunk)
     return outcomes
 
 
@@ -78,27 +78,46 @@ def _chunks(images: Sequence[Path], size: int) -> Iterator[list[Path]]:
         yield chunk
 
 
-def _annotate_chunk(
-    paths: Sequence[Path], project: Path, job: Job, writer: Writer, watcher: Watcher
-) -> list[ImageOutcome]:
-    results: dict[Path, ImageResult] = {}
-    # Outside of the project: it may be shared, or on a slow disk.
-    with tempfile.TemporaryDirectory(prefix="nucliseg-qp-") as folder:
+@dataclass(frozen=True)
+class _Writing:
+    """Where nuclei go, and how."""
 
-        def work(analysis: Analysis, outcome: ImageOutcome) -> None:
-            results[outcome.path] = _result(analysis, outcome, job.engine, Path(folder))
+    project: Path
+    job: Job
+    writer: Writer
+    watcher: Watcher
 
-        outcomes = each_image(paths, job, work, watcher)
-        ready = [results[outcome.path] for outcome in outcomes if outcome.status == "done"]
-        colours = [(one.name, one.color_rgb) for one in job.engine.palette.classes]
-        if ready:
-            watcher.stage("writing the QuPath project", len(ready))
-            write = write_project if writer == "paquo" else write_files
-            done = [outcome for outcome in outcomes if outcome.status == "done"]
-            for outcome in _refused(done, write(project, ready, colours)):
-                watcher.finished(outcome)
-            watcher.advance(len(ready))
-    return outcomes
+    def annotate(self, paths: Sequence[Path]) -> list[ImageOutcome]:
+        """Analyse images, then write those that are done into the project."""
+        results: dict[Path, ImageResult] = {}
+        outcomes: list[ImageOutcome] = []
+        # Outside of the project: it may be shared, or on a slow disk.
+        with tempfile.TemporaryDirectory(prefix="nucliseg-qp-") as folder:
+
+            def work(analysis: Analysis, outcome: ImageOutcome) -> None:
+                results[outcome.path] = _result(analysis, outcome, self.job.engine, Path(folder))
+
+            try:
+                # What came before an error stays in the list.
+                outcomes.extend(each_image(paths, self.job, work, self.watcher))
+            except OutputError:
+                # The images that are done need not be lost with the one that was not.
+                self._put(outcomes, results)
+                raise
+            self._put(outcomes, results)
+        return outcomes
+
+    def _put(self, outcomes: Sequence[ImageOutcome], results: Mapping[Path, ImageResult]) -> None:
+        done = [outcome for outcome in outcomes if outcome.status == "done"]
+        if not done:
+            return
+        ready = [results[outcome.path] for outcome in done]
+        colours = [(one.name, one.color_rgb) for one in self.job.engine.palette.classes]
+        self.watcher.stage("writing the QuPath project", len(ready))
+        write = write_project if self.writer == "paquo" else write_files
+        for outcome in _refused(done, write(self.project, ready, colours)):
+            self.watcher.finished(outcome)
+        self.watcher.advance(len(ready))
 
 
 def _result(analysis: Analysis, outcome: ImageOutcome, engine: Engine, folder: Path) -> ImageResult:

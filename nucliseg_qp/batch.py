@@ -198,8 +198,8 @@ def each_image(
     job: Job,
     work: Callable[[Analysis, ImageOutcome], None],
     watcher: Watcher,
-) -> list[ImageOutcome]:
-    """Open every image, let ``work`` consume its analysis, and tell how each ended.
+) -> Iterator[ImageOutcome]:
+    """Open every image, let ``work`` consume its analysis, and give how each ended.
 
     Raises
     ------
@@ -208,7 +208,8 @@ def each_image(
     """
     with open_workers(job.engine) as workers:
         measured = workers if job.profile is None else job.profile.workers(workers)
-        return [_one_image(path, job, work, watcher, measured) for path in paths]
+        for path in paths:
+            yield _one_image(path, job, work, watcher, measured)
 
 
 def _one_image(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import tempfile
 import zlib
 from contextlib import contextmanager, suppress
@@ -15,9 +17,19 @@ from nucliseg_qp.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["OutputFolder", "image_stem", "make_folder", "result_manifest", "whole_file"]
+__all__ = [
+    "OutputFolder",
+    "image_stem",
+    "make_folder",
+    "move_file",
+    "remove_partials",
+    "result_manifest",
+    "whole_file",
+    "work_folder",
+]
 
 _SUFFIXES = (".ome.tiff", ".ome.tif", ".geojson.gz", ".tar.gz")
+_PARTIAL = re.compile(r"\.[0-9a-f]{8}\.\d+\.part")
 
 
 def image_stem(path: Path | str) -> str:
@@ -67,6 +79,21 @@ class OutputFolder:
         """Everything needed to repeat the run."""
         return self.root / "run.json"
 
+    @property
+    def earlier(self) -> OutputFolder:
+        """Results of an earlier run whose image failed since, under the same names."""
+        return OutputFolder(self.root / "earlier")
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folder itself and those in it that files go to."""
+        return [self.root, *(self.root / name for name in ("nuclei", "tables", "previews"))]
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the one run that writes here; gone when it ends."""
+        return self.root / ".run.lock"
+
 
 def result_manifest(folder: Path) -> Path:
     """Name the file that tells a script inside QuPath what the other files of a result hold."""
@@ -103,9 +130,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         When the folder is read-only, the disk is full or the like.
     """
     make_folder(path.parent)
-    # Short, so that a name that is just not too long stays so.
-    short = zlib.crc32(os.fsencode(path.name))
-    partial = path.with_name(f".{short:08x}.{os.getpid()}.part")
+    partial = _partial(path)
     try:
         yield partial
         partial.replace(path)
@@ -114,6 +139,54 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def work_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder beside ``path``, on the same disk, that is gone after the block.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be made.
+    """
+    partial = make_folder(_partial(path))
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def move_file(path: Path, target: Path) -> None:
+    """Move a file to another name on the same disk, in place of what stands there.
+
+    Raises
+    ------
+    OutputError
+        When the place is read-only or the like.
+    """
+    make_folder(target.parent)
+    try:
+        path.replace(target)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what runs that were killed left half-written; no run may be writing there."""
+    for path in folder.glob(".*.part"):
+        if not _PARTIAL.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    # Short, so that a name that is just not too long stays so.
+    short = zlib.crc32(os.fsencode(path.name))
+    return path.with_name(f".{short:08x}.{os.getpid()}.part")
 
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:

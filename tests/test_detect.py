@@ -251,7 +251,7 @@ def test_a_place_that_cannot_be_written_ends_the_run_at_once(small_slide, engine
         raise OutputError("the disk is full", "Free some space.")
 
     with pytest.raises(OutputError):
-        each_image([small_slide, small_slide], Job(engine, PART), work, SilentWatcher())
+        list(each_image([small_slide, small_slide], Job(engine, PART), work, SilentWatcher()))
     assert len(begun) == 1
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from nucliseg_qp.errors import QuPathError
+from nucliseg_qp.outputs import remove_partials
 from nucliseg_qp.qupath.files import merge_classes
 from nucliseg_qp.qupath.project_file import ProjectFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from nucliseg_qp.qupath.project_folder import ProjectFolder
 
 __all__ = ["note_entry", "prepare", "sweep"]
 
 _TRIES = 5
-_LEFTOVER = re.compile(r"\..+\.part")
 
 
 def note_entry(
@@ -68,10 +66,4 @@ def sweep(folder: ProjectFolder) -> None:
     ours = folder.manifest(0).parent
     places += [ours, *(one for one in ours.rglob("*") if one.is_dir())] if ours.is_dir() else []
     for place in places:
-        _sweep_folder(place)
-
-
-def _sweep_folder(place: Path) -> None:
-    for path in place.glob(".*.part") if place.is_dir() else ():
-        if _LEFTOVER.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+        remove_partials(place)

@@ -205,9 +205,9 @@ def summary_row(
         Area that was analysed; None or 0 when it is not known.
     seconds : float
         Time spent.
-    status : {"done", "incomplete", "failed"}
+    status : {"done", "incomplete", "failed", "staged", "skipped"}
         An image that is not done has no scores, because some of its nuclei are missing; one that
-        failed has no counts either.
+        failed or was skipped has no counts either.
     unclassified : int
         Nuclei without a class.
 
@@ -218,13 +218,13 @@ def summary_row(
         unless the palette grades, as in QuPath), ``tissue_mm2``, ``nuclei_per_mm2``, ``seconds``,
         ``status``.
     """
-    done, failed = status == "done", status == "failed"
+    done, uncounted = status == "done", status in ("failed", "skipped")
     nuclei = sum(counts.values()) + unclassified
     graded = any(last_part(name) in GRADES for name in counts)
     return {
         "image": image,
-        "nuclei": None if failed else nuclei,
-        **{f"Num {name}": None if failed else number for name, number in counts.items()},
+        "nuclei": None if uncounted else nuclei,
+        **{f"Num {name}": None if uncounted else number for name, number in counts.items()},
         "Positive %": scores.positive_percent if done else None,
         "H-score": scores.h_score if done and graded else None,
         "tissue_mm2": tissue_mm2,

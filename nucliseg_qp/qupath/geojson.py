@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.qupath.results import Area
 
-__all__ = ["HEADER", "area_feature", "class_json", "write_geojson"]
+__all__ = ["HEADER", "area_feature", "class_json", "write_geojson", "written_files"]
 
 HEADER = b'{"type":"FeatureCollection","features":['
 """First line of every file written here."""
@@ -143,13 +143,25 @@ def _shard_path(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name[: -len(_SUFFIX)]}.{number:03d}{_SUFFIX}")
 
 
-def _remove_earlier(path: Path, written: list[Path]) -> None:
+def written_files(path: Path) -> list[Path]:
+    """Give the files of an image's nuclei that are there: the whole one, or its shards.
+
+    Raises
+    ------
+    OutputError
+        When one cannot be read.
+    """
     # An image "a.001.tif" has a file of the same name as the first shard of "a.tif", so the name
     # inside decides.
     stem, name = re.escape(path.name[: -len(_SUFFIX)]), _gzip_name(path)
     pattern = re.compile(rf"{stem}(\.\d{{3,}})?{re.escape(_SUFFIX)}")
-    for other in path.parent.iterdir():
-        if other not in written and pattern.fullmatch(other.name) and _starts_with(other, name):
+    found = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    return [one for one in found if pattern.fullmatch(one.name) and _starts_with(one, name)]
+
+
+def _remove_earlier(path: Path, written: list[Path]) -> None:
+    for other in written_files(path):
+        if other not in written:
             other.unlink(missing_ok=True)
 
 

@@ -80,7 +80,7 @@ def write_project(
 
 
 def check_folder(root: Path) -> None:
-    """Refuse a folder that is neither empty nor a sound project.
+    """Refuse a folder that is neither empty nor a sound project, or what a killed run left of one.
 
     Raises
     ------
@@ -92,9 +92,12 @@ def check_folder(root: Path) -> None:
     folder = ProjectFolder(root)
     project = ProjectFile(folder)
     make_folder(root)
-    if project.is_new and any(root.iterdir()):
+    ours = folder.manifest(0).parent
+    # Desktops leave hidden files in folders that people only looked into.
+    foreign = [one.name for one in root.iterdir() if not one.name.startswith(".")]
+    if project.is_new and foreign and not ours.is_dir():
         raise OutputError(
-            f"{root} is not empty and holds no project.qpproj",
+            f"{root} is not empty ({foreign[0]}) and holds no project.qpproj",
             "Choose the folder of a project, or a new folder.",
         )
 
