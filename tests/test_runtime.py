@@ -7,12 +7,15 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from nucliseg_qp.config import load_settings
 from nucliseg_qp.errors import UsageError
 from nucliseg_qp.images.slide import open_slide
+from nucliseg_qp.keypoints.fused import FusedNet, can_fuse
 from nucliseg_qp.keypoints.model import load_model
 from nucliseg_qp.keypoints.runtime import Device, KeypointRunner, pick_device
+from nucliseg_qp.keypoints.unet import KeypointUNet
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +86,27 @@ def test_freed_memory_is_used_again_without_page_faults():
         pytest.skip("not glibc")
     # 80 MB are 19,532 pages of 4 KB each time when they are given back.
     assert int(done.stdout) < 2000, done.stderr
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_the_fused_network_gives_the_logits_of_the_plain_one(depth):
+    if not can_fuse():
+        pytest.skip("this build of torch has no oneDNN")
+    torch.manual_seed(depth)
+    net = KeypointUNet(8, depth).eval()
+    mean, std = (0.9, 0.5, 1.0), (0.25, 0.5, 0.3)
+    pixels = torch.randint(0, 256, (2, 3, 72, 104), dtype=torch.uint8)
+    fused = FusedNet(net.folded(), mean, std, torch.float32)
+    x = (pixels / 255 - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
+    with torch.inference_mode():
+        torch.testing.assert_close(fused(pixels), net(x), atol=1e-4, rtol=1e-4)
+
+
+def test_without_fused_convolutions_the_same_nuclei_are_found(images, monkeypatch):
+    cpu = pick_device("cpu")
+    fast = KeypointRunner(load_model(), cpu, "float32").detect(images)
+    monkeypatch.setattr("nucliseg_qp.keypoints.fused.can_fuse", lambda: False)
+    plain = KeypointRunner(load_model(), cpu, "float32").detect(images)
+    for wanted, found in zip(plain, fast, strict=True):
+        assert len(wanted) > 20
+        np.testing.assert_allclose(found, wanted, atol=1e-3)
