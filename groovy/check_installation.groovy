@@ -89,7 +89,7 @@ class NucliSegCheck {
 
     private static List checks(String text) {
         try {
-            return (List) new JsonSlurper().parseText(text)
+            return (List) ((Map) new JsonSlurper().parseText(text)).get('checks')
         } catch (RuntimeException e) {
             throw new NucliSegProblem("the engine's answer is not understood (${e.getMessage()}). Bring it up to date:  pip install -U nucliseg-qp")
         }

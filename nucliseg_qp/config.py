@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path  # noqa: TC003 - pydantic needs the type at run time
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from nucliseg_qp.errors import UsageError
+from nucliseg_qp.errors import UsageError, nearest_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "ClassSettings",
@@ -27,7 +30,10 @@ __all__ = [
     "WorkSettings",
     "load_settings",
     "settings_toml",
+    "unknown_setting",
 ]
+
+_SEE = "`nucliseg-qp settings` prints all there are."
 
 Vector = tuple[float, float, float]
 Positive = Annotated[float, Field(gt=0)]
@@ -211,10 +217,34 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise UsageError(
-            f"setting {name} = {first.get('input')!r}: {first['msg']}",
-            "See the settings reference or `nucliseg-qp settings`.",
-        ) from None
+        if first["type"] == "extra_forbidden":
+            place = f"settings file {path}: " if path is not None else ""
+            raise unknown_setting(name, place) from None
+        raise UsageError(f"setting {name} = {first.get('input')!r}: {first['msg']}", _SEE) from None
+
+
+def unknown_setting(name: str, place: str = "") -> UsageError:
+    """Give the error for a setting that does not exist; it names the one that was likely meant.
+
+    Parameters
+    ----------
+    name : str
+        As it was written, such as ``masks.reach``.
+    place : str
+        Where, as the beginning of a sentence.
+    """
+    section, _, last = name.rpartition(".")
+    every = [f"{head}.{one}" for head, model in Settings() for one in type(model).model_fields]
+    own = [one for one in every if one.startswith(f"{section}.")]
+    likely = (_nearest_setting(last, group) for group in (own, Settings.model_fields, every))
+    meant = next(filter(None, likely), "")
+    hint = f"Did you mean {meant}? {_SEE}" if meant else _SEE
+    return UsageError(f"{place}there is no setting {name}", hint)
+
+
+def _nearest_setting(last: str, names: Iterable[str]) -> str:
+    by_last = {one.rpartition(".")[2]: one for one in names}
+    return by_last.get(nearest_name(last, by_last), "")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "CalibrationError",
@@ -13,6 +16,7 @@ __all__ = [
     "OutputError",
     "QuPathError",
     "UsageError",
+    "nearest_name",
 ]
 
 
@@ -36,7 +40,8 @@ class NucliSegError(Exception):
 
     def __str__(self) -> str:
         """Give message and hint on one line, as the command line prints them."""
-        text = f"{self.message}. {self.hint}" if self.hint else self.message
+        stop = "" if self.message.endswith("?") else "."
+        text = f"{self.message}{stop} {self.hint}" if self.hint else self.message
         return " ".join(text.split())
 
 
@@ -76,3 +81,12 @@ class OutputError(NucliSegError):
     """A place that cannot be written to: read-only, full, or occupied by something else."""
 
     exit_code: ClassVar[int] = 6
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """Give the known name that somebody who typed ``name`` most likely meant, empty for none."""
+    from difflib import get_close_matches
+
+    by_lower = {one.lower(): one for one in known}
+    found = get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[found[0]] if found else ""

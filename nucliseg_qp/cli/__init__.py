@@ -43,15 +43,19 @@ def _run(arguments: list[str]) -> int:
     from cyclopts import CycloptsError
 
     from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.answer import answer_error, wants_json
     from nucliseg_qp.cli.app import app
     from nucliseg_qp.errors import NucliSegError
 
     try:
-        code = app(arguments, exit_on_error=False, print_error=False)
-    except NucliSegError as error:
-        show.error(str(error))
-        return error.exit_code
-    except CycloptsError as error:
-        show.error(show.usage_line(error))
-        return 2
-    return code if isinstance(code, int) else 0
+        code = app(arguments, console=show.help_console(), exit_on_error=False, print_error=False)
+    except NucliSegError as problem:
+        error = problem
+    except CycloptsError as problem:
+        error = show.usage_error(problem)
+    else:
+        return code if isinstance(code, int) else 0
+    show.error(str(error))
+    if wants_json(arguments):
+        answer_error(error)
+    return error.exit_code

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from nucliseg_qp.cli.options import (
+    AsJson,
     Config,
     DryRun,
     Images,
@@ -20,7 +21,9 @@ from nucliseg_qp.cli.options import (
 from nucliseg_qp.config import Settings
 
 if TYPE_CHECKING:
-    from nucliseg_qp.batch import Job
+    from collections.abc import Sequence
+
+    from nucliseg_qp.batch import ImageOutcome, Job
     from nucliseg_qp.qupath.install import Writer
 
 __all__ = ["annotate"]
@@ -38,6 +41,7 @@ def annotate(
     config: Config = None,
     profile: ProfileFile = None,
     dry_run: DryRun = False,
+    as_json: AsJson = False,
     whole: WholeProject | None = None,
     settings: Settings | None = None,
 ) -> int:
@@ -64,43 +68,42 @@ def annotate(
         script that imports the nuclei; auto takes paquo where QuPath is found.
     """
     from nucliseg_qp.batch import named_images
+    from nucliseg_qp.cli import show
     from nucliseg_qp.cli.annotate_project import annotate_whole, given_project
-    from nucliseg_qp.cli.jobs import begin_profile, open_job
+    from nucliseg_qp.cli.jobs import (
+        begin_profile,
+        end_profile,
+        open_job,
+        show_outcomes,
+        show_plan,
+        worst_code,
+    )
     from nucliseg_qp.qupath.install import choose_writer
 
     root = given_project(images, project, (region, within, profile), writer, whole)
     if root is not None or project is None:
         job = open_job(settings, config, slide_mpp, None, None)
-        return annotate_whole(root or Path(), job, whole or WholeProject(), dry_run)
+        return annotate_whole(root or Path(), job, whole or WholeProject(), dry_run, as_json)
     images = list(named_images(images).values())
     chosen = choose_writer(writer)
     job = open_job(settings, config, slide_mpp, region, within, begin_profile(profile))
     if dry_run:
-        return _show_plan(images, job)
-    return _annotate(images, project, job, chosen, profile)
-
-
-def _show_plan(images: list[Path], job: Job) -> int:
-    from nucliseg_qp.cli import show
-    from nucliseg_qp.cli.jobs import plan_lines
-
-    for line in plan_lines(images, job):
-        show.result(line)
-    return 0
+        show_plan(images, job, as_json)
+        return 0
+    outcomes = _annotate(images, project, job, chosen)
+    show_outcomes(outcomes, as_json, project=project, writer=chosen)
+    if any(outcome.status == "done" for outcome in outcomes):
+        show.note(show.project_line(project, chosen))
+    end_profile(profile, job)
+    return worst_code(outcomes)
 
 
 def _annotate(
-    images: list[Path], project: Path, job: Job, writer: Writer, profile: Path | None
-) -> int:
+    images: list[Path], project: Path, job: Job, writer: Writer
+) -> Sequence[ImageOutcome]:
     from nucliseg_qp.annotate import annotate_images
     from nucliseg_qp.cli import show
-    from nucliseg_qp.cli.jobs import end_profile, worst_code
 
     show.engine_line(job.engine)
     with show.BatchView(len(images)) as view:
-        outcomes = annotate_images(images, project, job, writer, view)
-    show.result(show.outcome_table(outcomes))
-    if any(outcome.status == "done" for outcome in outcomes):
-        show.note(show.project_line(project, writer))
-    end_profile(profile, job)
-    return worst_code(outcomes)
+        return annotate_images(images, project, job, writer, view)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from nucliseg_qp.batch import Job
     from nucliseg_qp.cli.options import WholeProject
-    from nucliseg_qp.projects.job import EntryOutcome, ProjectJob
+    from nucliseg_qp.projects.job import ProjectJob
+    from nucliseg_qp.projects.plan import PlannedImage
 
 __all__ = ["annotate_whole", "given_project"]
 
@@ -52,11 +53,11 @@ def given_project(
     return root
 
 
-def annotate_whole(root: Path, job: Job, whole: WholeProject, dry_run: bool) -> int:
+def annotate_whole(root: Path, job: Job, whole: WholeProject, dry_run: bool, as_json: bool) -> int:
     """Run over a project and show what became of it; give the exit code."""
     from nucliseg_qp.cli import show
-    from nucliseg_qp.cli.jobs import worst_code
-    from nucliseg_qp.cli.show_project import entry_table, merge_lines
+    from nucliseg_qp.cli.jobs import show_outcomes, worst_code
+    from nucliseg_qp.cli.show_project import merge_lines
     from nucliseg_qp.projects.late import apply_staged
     from nucliseg_qp.projects.run import annotate_project
     from nucliseg_qp.projects.selection import choose_entries, open_project
@@ -64,23 +65,25 @@ def annotate_whole(root: Path, job: Job, whole: WholeProject, dry_run: bool) -> 
 
     wanted = _project_job(root, job, whole)
     count = len(choose_entries(open_project(root), wanted.selection))
-    asks = whole.replace_all and not whole.yes
-    if dry_run or asks:
-        wants = _show_plan(wanted, ask=not dry_run)
-        if dry_run or not wants:
-            return 0
+    if dry_run:
+        _answer_plan(wanted, as_json)
+        return 0
+    if whole.replace_all and not whole.yes and not _wants_to_lose(wanted):
+        return 0
     with show.BatchView(count) as view:
         if whole.apply_staged:
             outcomes = apply_staged(root, wanted.selection, view)
         else:
             show.engine_line(job.engine)
             outcomes = annotate_project(wanted, view)
-    _show_outcomes(outcomes)
-    if outcomes:
-        show.result(entry_table(outcomes))
-        for line in merge_lines(outcomes):
-            show.note(line)
-    show.note(f"report: {write_report(root)}")
+    for text in (text for outcome in outcomes for text in outcome.warnings):
+        show.warn(text)
+    page = write_report(root)
+    if outcomes or as_json:
+        show_outcomes(outcomes, as_json, project=root, report=page)
+    for line in merge_lines(outcomes):
+        show.note(line)
+    show.note(f"report: {page}")
     return worst_code(outcomes) if outcomes else 0
 
 
@@ -100,32 +103,38 @@ def _project_job(root: Path, job: Job, whole: WholeProject) -> ProjectJob:
     )
 
 
-def _show_plan(job: ProjectJob, *, ask: bool) -> bool:
-    """Show what would be done; give whether to do it."""
+def _answer_plan(job: ProjectJob, as_json: bool) -> None:
+    from nucliseg_qp.cli.answer import answer
+    from nucliseg_qp.cli.show_project import plan_table
+    from nucliseg_qp.projects.plan import plan_project
+
+    planned = list(plan_project(job))
+    settings = job.engine.settings
+    content = {"settings": settings.model_dump(mode="json"), "plan": planned}
+    answer(as_json, content, settings.model_dump_json(indent=2), plan_table(planned))
+    _warn(planned)
+
+
+def _wants_to_lose(job: ProjectJob) -> bool:
+    """Show what would be replaced; give whether somebody at the keyboard wants it."""
     from nucliseg_qp.cli import show
     from nucliseg_qp.cli.show_project import plan_table
     from nucliseg_qp.projects.plan import plan_project
 
     planned = list(plan_project(job))
-    if not ask:
-        show.result(job.engine.settings.model_dump_json(indent=2))
-    show.result(plan_table(planned))
-    for one in planned:
-        for text in [*one.warnings, *([one.problem] if one.problem else [])]:
-            show.warn(text)
-    if not ask:
-        return True
     lost = sum(one.by_hand for one in planned)
     question = f"--replace-all loses the work on {lost} nuclei that people changed or drew"
     if not sys.stdin.isatty():
         raise UsageError(question, "Add --yes to do it without being asked.")
+    show.result(plan_table(planned))
+    _warn(planned)
     show.warn(f"{question}. Type yes to go on:")
     return sys.stdin.readline().strip().lower() == "yes"
 
 
-def _show_outcomes(outcomes: Sequence[EntryOutcome]) -> None:
+def _warn(planned: Sequence[PlannedImage]) -> None:
     from nucliseg_qp.cli import show
 
-    for outcome in outcomes:
-        for text in outcome.warnings:
+    for one in planned:
+        for text in [*one.warnings, *([one.problem] if one.problem else [])]:
             show.warn(text)

@@ -16,6 +16,7 @@ from nucliseg_qp.cli.detect import detect
 from nucliseg_qp.cli.doctor import doctor
 from nucliseg_qp.cli.evaluate import evaluate
 from nucliseg_qp.cli.export import export
+from nucliseg_qp.cli.jobs import ENVIRONMENT
 from nucliseg_qp.cli.relink import relink
 from nucliseg_qp.cli.report import report
 from nucliseg_qp.cli.reproduce import reproduce
@@ -33,7 +34,7 @@ app = App(
     help="Find, outline and classify stained nuclei and put them into QuPath.\n\n"
     "Research use only. Start with `nucliseg-qp demo`.",
     help_format="markdown",
-    config=[Env("NUCLISEG_QP_", command=False)],
+    config=[Env(ENVIRONMENT, command=False)],
     default_parameter=Parameter(show_env_var=False),
     result_action="return_value",
     suppress_keyboard_interrupt=False,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from nucliseg_qp.cli.options import AsJson
 from nucliseg_qp.training.convert_settings import ConvertSettings
 
 __all__ = ["data"]
@@ -26,6 +27,7 @@ def convert(
     images: Path | None = None,
     areas: str | None = None,
     experts: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
+    as_json: AsJson = False,
     settings: Annotated[ConvertSettings, Parameter(name="*")],
 ) -> int:
     """Turn annotations into 256 x 256 tiles with keypoints (COCO), split by slide or patient.
@@ -51,16 +53,26 @@ def convert(
     """
     from itertools import chain
 
-    from nucliseg_qp.cli import show_training as show
+    from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.answer import answer
+    from nucliseg_qp.cli.progress import CountView
+    from nucliseg_qp.cli.tables import split_table
     from nucliseg_qp.convert import read_source
     from nucliseg_qp.training.convert import convert as make
 
     read = chain.from_iterable(
         read_source(source, kind, images, experts or (), areas) for source in sources
     )
-    with show.CountView("converting") as view:
+    with CountView("converting") as view:
         report = make(read, settings, view.advance)
-    show.convert_report(report, settings.out)
+    answer(as_json, {"out": settings.out, "report": report}, split_table(report))
+    for reason, number in report.left_out.items():
+        show.note(f"left out: {number:,} {reason}")
+    for text in report.notes:
+        show.warn(text)
+    show.note(
+        f"{report.images} images, {report.tiles} tiles, {report.nuclei:,} nuclei in {settings.out}"
+    )
     return 0
 
 

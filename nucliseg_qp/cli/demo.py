@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nucliseg_qp.cli.options import AsJson
+
 __all__ = ["demo"]
 
 IMAGES = 2
 """Each is analysed twice: for files, and for a project."""
 
 
-def demo(folder: Path = Path("nucliseg-qp-demo"), /) -> int:
+def demo(folder: Path = Path("nucliseg-qp-demo"), /, *, as_json: AsJson = False) -> int:
     """Find nuclei in a real and a synthetic image and make a QuPath project of them.
 
     Example: `nucliseg-qp demo`
@@ -23,12 +25,15 @@ def demo(folder: Path = Path("nucliseg-qp-demo"), /) -> int:
         Where images, results and project go.
     """
     from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.answer import answer
     from nucliseg_qp.cli.jobs import worst_code
+    from nucliseg_qp.cli.tables import demo_table
     from nucliseg_qp.demo import run_demo
 
     with show.BatchView(2 * IMAGES) as view:
         made = run_demo(folder, view)
-    show.result(show.demo_table(made.lines))
+    content = {"images": made.lines, "pictures": made.pictures, "project": made.project}
+    answer(as_json, content, demo_table(made.lines))
     for picture in made.pictures:
         show.note(f"outlines: {picture}")
     show.note(show.project_line(made.project, made.writer))

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nucliseg_qp.cli.options import (
+    AsJson,
     Config,
     DryRun,
     Images,
@@ -33,6 +34,7 @@ def detect(
     config: Config = None,
     profile: ProfileFile = None,
     dry_run: DryRun = False,
+    as_json: AsJson = False,
     settings: Settings | None = None,
 ) -> int:
     """Find nuclei and write them as files, for QuPath and for tables.
@@ -58,7 +60,8 @@ def detect(
         begin_profile,
         end_profile,
         open_job,
-        plan_lines,
+        show_outcomes,
+        show_plan,
         worst_code,
         write_stages,
     )
@@ -67,13 +70,12 @@ def detect(
     images = list(named_images(images).values())
     job = open_job(settings, config, slide_mpp, region, within, begin_profile(profile))
     if dry_run:
-        for line in plan_lines(images, job):
-            show.result(line)
+        show_plan(images, job, as_json)
         return 0
     show.engine_line(job.engine)
     with show.BatchView(len(images)) as view:
         outcomes = detect_images(images, out, job, view)
-    show.result(show.outcome_table(outcomes))
+    show_outcomes(outcomes, as_json, out=out)
     show.note(f"results are in {out}")
     end_profile(profile, job)
     read = [outcome.path for outcome in outcomes if outcome.status != "failed"]

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cyclopts import Parameter
+from nucliseg_qp.cli.options import AsJson
 
 __all__ = ["doctor"]
 
 
-def doctor(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
+def doctor(*, as_json: AsJson = False) -> int:
     """Look at Python, torch, device, readers, QuPath, model and disk, and say what to mend.
 
     Example: `nucliseg-qp doctor --json`
 
     Exits with 1 when something does not work, with 0 when there are only warnings.
-
-    Parameters
-    ----------
-    json
-        Print JSON for a machine.
     """
-    from dataclasses import asdict
-    from json import dumps
-
-    from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.answer import answer
+    from nucliseg_qp.cli.tables import check_table
     from nucliseg_qp.doctor import examine
 
     checks = examine()
-    if json:
-        show.plain(dumps([asdict(check) for check in checks], indent=2, ensure_ascii=False))
-    else:
-        show.result(show.check_table(checks))
+    answer(as_json, {"checks": checks}, check_table(checks))
     return int(any(check.status == "fail" for check in checks))

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from nucliseg_qp.cli.options import AsJson
+
 __all__ = ["evaluate"]
 
 
@@ -21,6 +23,7 @@ def evaluate(
     radius_um: float = 3.3,
     border_um: float = 0.0,
     device: str = "auto",
+    as_json: AsJson = False,
 ) -> int:
     """Measure how well a model finds the nuclei of converted data.
 
@@ -50,7 +53,10 @@ def evaluate(
     device
         auto, cpu, cuda, cuda:N or mps.
     """
-    from nucliseg_qp.cli import show, show_training
+    from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.answer import answer
+    from nucliseg_qp.cli.progress import CountView
+    from nucliseg_qp.cli.tables import grid
     from nucliseg_qp.keypoints.model import load_model
     from nucliseg_qp.training import evaluate as evaluation
     from nucliseg_qp.training.judge import Matching
@@ -58,11 +64,12 @@ def evaluate(
     loaded = load_model(None if model == "default" else model)
     tiles = evaluation.read_tiles(data, split)
     matching = Matching(radius_um, border_um)
-    with show_training.CountView("evaluating") as view:
+    with CountView("evaluating") as view:
         result = evaluation.evaluate(
             loaded, tiles, split, matching, threshold, device, view.advance
         )
     evaluation.write_evaluation(result, loaded, out)
-    show.result(show_training.figures_table(result.rows()))
+    figures = result.rows()
+    answer(as_json, {"out": out, "figures": figures}, grid(figures))
     show.note(f"{loaded.info.name} on {split}, threshold {result.threshold:g}; pictures in {out}")
     return 0

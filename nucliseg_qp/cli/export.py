@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from nucliseg_qp.cli.options import AsJson
+
 __all__ = ["export"]
 
 
@@ -19,6 +21,7 @@ def export(
         Literal["onnx", "torchscript", "safetensors"], Parameter(name="--format")
     ] = "onnx",
     check: Annotated[list[Path] | None, Parameter(negative=(), consume_multiple=True)] = None,
+    as_json: AsJson = False,
 ) -> int:
     """Write a model as ONNX, TorchScript or safetensors and prove that it still is the same.
 
@@ -40,6 +43,7 @@ def export(
         Folders made by `data convert` whose tiles it is checked on, besides synthetic ones.
     """
     from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.answer import answer
     from nucliseg_qp.keypoints.model import load_model
     from nucliseg_qp.training.evaluate import read_tiles
     from nucliseg_qp.training.export import TOLERANCE, export_model
@@ -47,7 +51,8 @@ def export(
     loaded = load_model(None if model == "default" else model)
     tiles = [tile.item.image for tile in read_tiles(check, "all")] if check else []
     done = export_model(loaded, out, form, tiles)
-    show.plain(str(done.path))
+    content = {"path": done.path, "difference": done.difference, "tiles": done.tiles}
+    answer(as_json, content, str(done.path))
     show.note(
         f"heatmaps differ by at most {done.difference:.1e} (allowed {TOLERANCE:g}) "
         f"on {done.tiles} tiles"

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
-from nucliseg_qp.config import Settings, load_settings
+from nucliseg_qp.config import Settings, load_settings, unknown_setting
 from nucliseg_qp.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from nucliseg_qp.batch import ImageOutcome, Job
     from nucliseg_qp.profile import Profile
 
 __all__ = [
+    "ENVIRONMENT",
     "begin_profile",
     "end_profile",
     "merge_settings",
     "open_job",
-    "plan_lines",
+    "show_outcomes",
+    "show_plan",
     "worst_code",
     "write_stages",
 ]
+
+ENVIRONMENT = "NUCLISEG_QP_"
+"""How the variables begin that stand for an option."""
 
 
 def open_job(
@@ -69,26 +75,61 @@ def end_profile(path: Path | None, job: Job) -> None:
 
 
 def merge_settings(settings: Settings | None, config: Path | None) -> Settings:
-    """Lay what was said by flag or environment over the file, and that over the defaults."""
+    """Lay what was said by flag or environment over the file, and that over the defaults.
+
+    Raises
+    ------
+    UsageError
+        When a setting does not exist, also one of the environment, or its value makes no sense.
+    """
+    _check_environment()
     said = settings.model_dump(exclude_unset=True) if settings is not None else {}
     return load_settings(config, said)
 
 
-def plan_lines(images: Sequence[Path], job: Job) -> Iterator[str]:
-    """Give the merged settings and what would be done, line by line."""
+def _check_environment() -> None:
+    """Refuse a variable that begins like a setting and is none: nobody else would ever read it."""
+    for section, model in Settings():
+        head = f"{ENVIRONMENT}{section}_".upper()
+        known = {f"{head}{name}".upper() for name in type(model).model_fields}
+        for name in os.environ:
+            if name.startswith(head) and name not in known:
+                setting = f"{section}.{name.removeprefix(head).lower()}"
+                raise unknown_setting(setting, f"environment variable {name}: ")
+
+
+def show_plan(images: Sequence[Path], job: Job, as_json: bool) -> None:
+    """Show the merged settings and what would be done to each image."""
+    from nucliseg_qp.cli.answer import answer
+
+    plans = [_plan(path, job) for path in images]
+    settings = job.engine.settings
+    content = {"settings": settings.model_dump(mode="json"), "plan": plans}
+    answer(as_json, content, settings.model_dump_json(indent=2), *map(_plan_line, plans))
+
+
+def _plan(path: Path, job: Job) -> dict[str, Any]:
     from nucliseg_qp.images.slide import open_slide
     from nucliseg_qp.pipeline import Analysis
 
-    yield job.engine.settings.model_dump_json(indent=2)
-    for path in images:
-        with open_slide(path, job.slide_mpp) as slide:
-            analysis = Analysis(slide, job.engine, job.scope)
-            facts = analysis.plan_facts()
-            yield (
-                f"{path}: {facts['width_px']} x {facts['height_px']} px, {facts['mpp']:.4g} um/px "
-                f"({facts['mpp_source']}), tissue {facts['tissue_mm2']:.3f} mm2, "
-                f"{facts['windows']} windows"
-            )
+    with open_slide(path, job.slide_mpp) as slide:
+        return {"path": path, **Analysis(slide, job.engine, job.scope).plan_facts()}
+
+
+def _plan_line(plan: dict[str, Any]) -> str:
+    return (
+        f"{plan['path']}: {plan['width_px']} x {plan['height_px']} px, {plan['mpp']:.4g} um/px "
+        f"({plan['mpp_source']}), tissue {plan['tissue_mm2']:.3f} mm2, {plan['windows']} windows"
+    )
+
+
+def show_outcomes(outcomes: Sequence[ImageOutcome], as_json: bool, **more: object) -> None:
+    """Show how each image ended; a program also gets what else is named here."""
+    from nucliseg_qp.cli.answer import answer
+    from nucliseg_qp.cli.tables import outcome_table
+
+    images = [{"path": one.path, **one.row(), "problem": one.problem} for one in outcomes]
+    answer(as_json, {"images": images, **more}, outcome_table(outcomes))
 
 
 def write_stages(path: Path, folder: Path, job: Job) -> None:

@@ -9,6 +9,8 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 __all__ = [
+    "JSON_FLAG",
+    "AsJson",
     "Config",
     "DryRun",
     "Images",
@@ -19,6 +21,13 @@ __all__ = [
     "Within",
 ]
 
+JSON_FLAG = "--json"
+AsJson = Annotated[
+    bool,
+    Parameter(
+        name=JSON_FLAG, negative=(), help="Print the result as one JSON object, for a program."
+    ),
+]
 Images = Annotated[list[Path], Parameter(negative=())]
 SlideMpp = Annotated[
     float | None, Parameter(help="Pixel size in um to assume whatever the file says.")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from nucliseg_qp.cli.options import AsJson
+
 __all__ = ["relink"]
 
 
@@ -16,6 +18,7 @@ def relink(
     *,
     search: Annotated[list[Path] | None, Parameter(negative=(), consume_multiple=False)] = None,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Mend the paths in a QuPath project that was moved, or whose images were.
 
@@ -34,16 +37,16 @@ def relink(
         Show what would be changed, and change nothing.
     """
     from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.answer import answer
     from nucliseg_qp.cli.show_project import move_table
     from nucliseg_qp.errors import QuPathError
     from nucliseg_qp.projects.relink import relink_project
     from nucliseg_qp.projects.selection import project_root
 
     moves = relink_project(project_root(project) or project, search or [], dry_run=dry_run)
+    answer(as_json, {"moves": moves}, *([move_table(moves)] if moves else []))
     if not moves:
         show.note("all images are where the project says")
-        return 0
-    show.result(move_table(moves))
     missing = sum(one.new is None for one in moves)
     if missing:
         show.error(f"{missing} of {len(moves)} images were not found. Name folders with --search.")

@@ -7,10 +7,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from nucliseg_qp.cli.options import AsJson
+
 __all__ = ["report"]
 
 
-def report(project: Path, /, *, refresh: Annotated[bool, Parameter(negative=())] = False) -> int:
+def report(
+    project: Path,
+    /,
+    *,
+    refresh: Annotated[bool, Parameter(negative=())] = False,
+    as_json: AsJson = False,
+) -> int:
     """Write the numbers of a project that was annotated: CSV, Parquet and one HTML page.
 
     Example: `nucliseg-qp report ki67_project --refresh`
@@ -23,13 +31,15 @@ def report(project: Path, /, *, refresh: Annotated[bool, Parameter(negative=())]
         Count again, through QuPath, in images that were saved since.
     """
     from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.answer import answer
     from nucliseg_qp.projects.recount import recount
     from nucliseg_qp.projects.selection import open_project, project_root
-    from nucliseg_qp.report import write_report
+    from nucliseg_qp.report import project_rows, read_images, write_report
 
     root = project_root(project) or project
-    open_project(root)
+    opened = open_project(root)
     if refresh:
         show.note(f"{recount(root)} images counted again")
-    show.result(str(write_report(root)))
+    page = write_report(root)
+    answer(as_json, {"report": page, **project_rows(read_images(opened))}, str(page))
     return 0

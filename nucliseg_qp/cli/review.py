@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from nucliseg_qp.cli.options import AsJson
 from nucliseg_qp.review.finetune_settings import FineTuning
 
 __all__ = ["review"]
@@ -27,6 +28,7 @@ def collect(
     reviewer: str | None = None,
     image: _Some = None,
     sent: Annotated[bool, Parameter(negative=())] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Collect everything people did to the nuclei of a project since the run.
 
@@ -50,7 +52,9 @@ def collect(
         Without QuPath: take the files that the script send_corrections wrote.
     """
     from nucliseg_qp.cli import show, show_review
-    from nucliseg_qp.cli.show_training import CountView
+    from nucliseg_qp.cli.answer import answer
+    from nucliseg_qp.cli.progress import CountView
+    from nucliseg_qp.cli.tables import grid
     from nucliseg_qp.projects.selection import project_root
     from nucliseg_qp.review import collect as work
 
@@ -59,10 +63,12 @@ def collect(
         found = work.collect(
             root, out, reviewer=reviewer, images=image or (), sent=sent, advance=view.advance
         )
-    show.result(show_review.collected_table(found))
+    file = out / "review.json"
+    rows = show_review.collected_rows(found)
+    content = {"review": file, "reviewer": found.reviewer, "images": rows, "notes": found.notes}
+    answer(as_json, content, grid(rows), str(file))
     for text in found.notes:
         show.warn(text)
-    show.plain(str(out / "review.json"))
     return 0
 
 
@@ -76,6 +82,7 @@ def calibrate(
     file: Path | None = None,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     keep: _Some = None,
+    as_json: AsJson = False,
 ) -> int:
     """Make a palette that gives the classes people gave.
 
@@ -100,6 +107,7 @@ def calibrate(
         Class that stays as it is, such as one nobody reviewed; may be repeated.
     """
     from nucliseg_qp.cli import show, show_review
+    from nucliseg_qp.cli.answer import answer
     from nucliseg_qp.palette.classes import load_palette
     from nucliseg_qp.review import calibrate as work
     from nucliseg_qp.review.folder import read_review
@@ -107,11 +115,12 @@ def calibrate(
     read = [read_review(one) for one in reviews]
     found = work.calibrate(read, load_palette(palette), name, keep or ())
     path = work.save_calibration(found, file, out)
-    show.result(show_review.calibration_table(found))
-    show.result(show_review.confusion_table(found.new))
-    for text in show_review.calibration_notes(found):
+    notes = show_review.calibration_notes(found)
+    content = {"palette": path, "before": found.old, "after": found.new, "notes": notes}
+    tables = show_review.calibration_table(found), show_review.confusion_table(found.new)
+    answer(as_json, content, *tables, str(path))
+    for text in notes:
         show.warn(text)
-    show.plain(str(path))
     return 0
 
 
@@ -122,6 +131,7 @@ def apply(
     *,
     palette: Annotated[str, Parameter(name=("--palette", "-p"))],
     image: _Some = None,
+    as_json: AsJson = False,
 ) -> int:
     """Give all nuclei of a project new classes from stored measurements, without detection.
 
@@ -140,7 +150,8 @@ def apply(
         Only these: name, pattern with * and ?, or # and number.
     """
     from nucliseg_qp.cli import show, show_review
-    from nucliseg_qp.cli.show_training import CountView
+    from nucliseg_qp.cli.answer import answer
+    from nucliseg_qp.cli.progress import CountView
     from nucliseg_qp.palette.classes import load_palette
     from nucliseg_qp.projects.selection import project_root
     from nucliseg_qp.review.apply import apply_palette
@@ -148,7 +159,7 @@ def apply(
     root = project_root(project) or project
     with CountView("reclassifying") as view:
         done = apply_palette(root, load_palette(palette), image or (), view.advance)
-    show.result(show_review.applied_table(done))
+    answer(as_json, {"images": done}, show_review.applied_table(done))
     for one in done:
         if one.problem:
             show.error(one.problem)
@@ -157,7 +168,13 @@ def apply(
 
 
 @review.command
-def train(reviews: _Folders, /, *, how: Annotated[FineTuning, Parameter(name="*")]) -> int:
+def train(
+    reviews: _Folders,
+    /,
+    *,
+    as_json: AsJson = False,
+    how: Annotated[FineTuning, Parameter(name="*")],
+) -> int:
     """Fine-tune the model that finds nuclei on what was reviewed; keep it only if it is better.
 
     Example: `nucliseg-qp review train review_anna review_ben -o our_model --minutes 15`
@@ -171,21 +188,24 @@ def train(reviews: _Folders, /, *, how: Annotated[FineTuning, Parameter(name="*"
         Folders made by `review collect`.
     """
     from nucliseg_qp.cli import show, show_review
-    from nucliseg_qp.cli.show_training import TrainView
+    from nucliseg_qp.cli.answer import answer
+    from nucliseg_qp.cli.progress import TrainView
     from nucliseg_qp.review.finetune import fine_tune, refuse_worse
     from nucliseg_qp.review.folder import read_review
 
     with TrainView() as watcher:
         found = fine_tune([read_review(one) for one in reviews], how, watcher)
-    show.result(show_review.tuned_table(found))
+    table = show_review.tuned_table(found)
+    if found.model is None and not as_json:
+        show.result(table)
     refuse_worse(found)
-    show.plain(str(found.model))
+    answer(as_json, vars(found), table, str(found.model))
     show.note(f"use it: nucliseg-qp detect IMAGE -o RESULTS -m {found.model}")
     return 0
 
 
 @review.command
-def report(reviews: _Folders, /, *, out: _Out) -> int:
+def report(reviews: _Folders, /, *, out: _Out, as_json: AsJson = False) -> int:
     """Tell how people and engine agree, over time, and which nuclei to look at next.
 
     Example: `nucliseg-qp review report review_anna review_ben -o review_report`
@@ -200,16 +220,20 @@ def report(reviews: _Folders, /, *, out: _Out) -> int:
     out
         Folder to write to.
     """
-    from nucliseg_qp.cli import show, show_review
+    from nucliseg_qp.cli import show_review
+    from nucliseg_qp.cli.answer import answer
     from nucliseg_qp.review import report as work
     from nucliseg_qp.review.folder import read_review
 
     found = work.report([read_review(one) for one in reviews])
-    show.result(show_review.engine_table(found.engine))
-    if found.people:
-        show.result(show_review.people_table(found.people))
-    show.result(show_review.next_table(found.next_hour))
-    show.plain(str(work.write_review_report(found, out)))
+    file = work.write_review_report(found, out)
+    people = [show_review.people_table(found.people)] if found.people else []
+    tables = (
+        show_review.engine_table(found.engine),
+        *people,
+        show_review.next_table(found.next_hour),
+    )
+    answer(as_json, {"report": file, **vars(found)}, *tables, str(file))
     return 0
 
 
@@ -221,6 +245,7 @@ def compare(
     *,
     merge: Path | None = None,
     prefer: str | None = None,
+    as_json: AsJson = False,
 ) -> int:
     """Compare two reviews of one run; list the conflicts; perhaps write both as one.
 
@@ -238,16 +263,25 @@ def compare(
         Reviewer who decides the conflicts; it is noted with each of them.
     """
     from nucliseg_qp.cli import show, show_review
+    from nucliseg_qp.cli.answer import answer
     from nucliseg_qp.review import compare as work
     from nucliseg_qp.review.folder import read_review
 
     reviews = read_review(first), read_review(second)
     found = work.compare(*reviews)
-    show.result(show_review.people_table([found]))
-    if found.conflicts:
-        show.result(show_review.conflict_table(found.conflicts))
-    if merge is not None:
-        merged = work.merge(first, second, reviews, merge, prefer)
-        show.plain(str(merge / "review.json"))
+    merged = None if merge is None else work.merge(first, second, reviews, merge, prefer)
+    file = None if merge is None else merge / "review.json"
+    conflicts = [show_review.conflict_table(found.conflicts)] if found.conflicts else []
+    told = [] if file is None else [str(file)]
+    answer(
+        as_json,
+        {"comparison": found, "merged": file},
+        show_review.people_table([found]),
+        *conflicts,
+        *told,
+    )
+    if len(found.conflicts) > show_review.LISTED:
+        show.note(f"and {len(found.conflicts) - show_review.LISTED} more conflicts")
+    if merged is not None:
         show.note(f"{merged.looked_at} nuclei, {len(merged.conflicts)} conflicts listed")
     return 0

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from nucliseg_qp.cli.options import AsJson
+
 if TYPE_CHECKING:
     from nucliseg_qp.qupath.engine_place import System
 
@@ -25,6 +27,7 @@ def install(
     remote: str | None = None,
     path_map: Annotated[list[str] | None, Parameter(negative=())] = None,
     palette: Annotated[list[str] | None, Parameter(negative=())] = None,
+    as_json: AsJson = False,
 ) -> int:
     """Put the scripts into a QuPath project and tell them where the engine is.
 
@@ -50,24 +53,29 @@ def install(
         TOML file with classes of one's own, for Reclassify.
     """
     from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.answer import answer
     from nucliseg_qp.qupath.script_install import install_scripts
 
     where = _engine(engine, system, remote, path_map or [])
     written = install_scripts(project, *where, palette or ())
-    for path in written:
-        show.plain(str(path))
+    answer(as_json, {"written": written, "engine": where[1]}, *map(str, written))
     show.note(f"engine: {' '.join(where[1]['command'])}")
     show.note("in QuPath: Automate > Project scripts; check_installation tells whether all is well")
     return 0
 
 
 @scripts.command(name="list")
-def list_() -> int:
-    """List the scripts and what they do."""
-    from nucliseg_qp.cli import show
+def list_(*, as_json: AsJson = False) -> int:
+    """List the scripts and what they do.
+
+    Example: `nucliseg-qp scripts list`
+    """
+    from nucliseg_qp.cli.answer import answer
+    from nucliseg_qp.cli.tables import script_table
     from nucliseg_qp.qupath.scripts import list_scripts
 
-    show.result(show.script_table(list_scripts()))
+    found = list_scripts()
+    answer(as_json, {"scripts": found}, script_table(found))
     return 0
 
 

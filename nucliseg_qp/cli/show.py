@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,10 +16,12 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.text import Text
+from rich.theme import Theme
+
+from nucliseg_qp.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -29,24 +30,19 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from nucliseg_qp.batch import ImageOutcome
-    from nucliseg_qp.demo import DemoLine
-    from nucliseg_qp.doctor import Check
     from nucliseg_qp.pipeline import Engine
-    from nucliseg_qp.qupath.scripts import Script
 
 __all__ = [
     "BatchView",
-    "check_table",
-    "demo_table",
     "engine_line",
     "error",
+    "help_console",
     "note",
-    "outcome_table",
     "plain",
+    "printable",
     "project_line",
     "result",
-    "script_table",
-    "usage_line",
+    "usage_error",
     "warn",
 ]
 
@@ -55,36 +51,55 @@ UNKNOWN = "–"
 WIDE_COLUMNS = 1000
 """Width of a table in a file or a pipe, where nothing has to be folded."""
 
-_messages = Console(stderr=True, highlight=False, emoji=False)
-_results = Console(
-    highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDE_COLUMNS
+THEME = Theme(
+    {
+        "cyclopts.name": "bold",
+        "cyclopts.required": "bold",
+        "cyclopts.required_marker": "bold red",
+        "progress.remaining": "none",
+        "progress.elapsed": "none",
+        "progress.download": "none",
+        "progress.percentage": "none",
+        "progress.spinner": "magenta",
+        "markdown.code": "bold",
+    }
 )
+"""Red and magenta are the colours that can be read on black and on white; NO_COLOR ends both."""
+
+_messages = Console(stderr=True, highlight=False, emoji=False, theme=THEME)
+_results = Console(
+    highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDE_COLUMNS, theme=THEME
+)
+
+
+def help_console() -> Console:
+    """Give the console on which help is drawn."""
+    return Console(theme=THEME)
 
 
 def error(text: str) -> None:
     """Print one line on stderr that says what went wrong and what to do."""
-    _messages.print(f"[bold red]error:[/] {_safe(text)}", soft_wrap=True)
+    _messages.print(Text.assemble(("error:", "bold red"), " ", printable(text)), soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """Print one line on stderr that deserves a second look."""
-    _messages.print(f"[yellow]warning:[/] {_safe(text)}", soft_wrap=True)
+    _messages.print(Text.assemble(("warning:", "magenta"), " ", printable(text)), soft_wrap=True)
 
 
 def note(text: str) -> None:
     """Print one line on stderr."""
-    _messages.print(_safe(text), soft_wrap=True)
+    _messages.print(Text(printable(text)), soft_wrap=True)
 
 
-def _safe(text: str) -> str:
-    """Give text, such as a file's name, that neither rich nor a terminal takes for commands."""
-    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return escape("".join(shown))
+def printable(text: str) -> str:
+    """Give text, such as a file's name, that no terminal takes for commands."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def result(text: RenderableType) -> None:
     """Print a line or a table on stdout."""
-    _results.print(escape(text) if isinstance(text, str) else text, soft_wrap=True)
+    _results.print(Text(text) if isinstance(text, str) else text, soft_wrap=True)
 
 
 def plain(text: str) -> None:
@@ -109,85 +124,14 @@ def project_line(project: Path, writer: str) -> str:
     )
 
 
-def usage_line(problem: CycloptsError) -> str:
+def usage_error(problem: CycloptsError) -> UsageError:
     """Give what the command line parser complains about as one line."""
-    text = " ".join(str(problem).split())
+    text = " ".join(str(problem).split()).partition(" Available commands")[0]
     if isinstance(problem.__cause__, ValidationError):
         first = problem.__cause__.errors()[0]
         option = ".".join(str(part) for part in first["loc"]).replace("_", "-")
         text = f"--{option} {first['input']!r}: {first['msg']}"
-    return f"{text.rstrip('.')}. See nucliseg-qp --help."
-
-
-def outcome_table(outcomes: Sequence[ImageOutcome]) -> Table:
-    """Give the table of a run: an image a line."""
-    names = list(dict.fromkeys(name for outcome in outcomes for name in outcome.counts))
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    grid.add_column("image", overflow="fold")
-    for title in ("nuclei", *names, "positive %", "tissue mm²", "seconds"):
-        grid.add_column(title, justify="right")
-    grid.add_column("status")
-    for outcome in outcomes:
-        known = outcome.status != "failed"
-        counts = [outcome.nuclei, *(outcome.counts[name] for name in names)]
-        grid.add_row(
-            _safe(outcome.path.name),
-            *(f"{count:,}" if known else UNKNOWN for count in counts),
-            _number(outcome.row()["Positive %"]),
-            _area(outcome.tissue_mm2),
-            f"{outcome.seconds:.1f}",
-            outcome.status,
-        )
-    return grid
-
-
-def _area(value_mm2: float | None) -> str:
-    return UNKNOWN if value_mm2 is None else f"{value_mm2:.3f}"
-
-
-def _number(value: object) -> str:
-    return f"{value:.1f}" if isinstance(value, float) and value == value else UNKNOWN
-
-
-def demo_table(lines: Sequence[DemoLine]) -> Table:
-    """Give the table of the demonstration: what was found beside the truth."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    grid.add_column("image", no_wrap=True)
-    for title in ("nuclei", "truth", "positive %", "truth %"):
-        grid.add_column(title, justify="right", no_wrap=True)
-    for line in lines:
-        grid.add_row(
-            _safe(line.image),
-            f"{line.nuclei:,}",
-            "unknown" if line.true_nuclei is None else f"{line.true_nuclei:,}",
-            _number(line.positive_percent),
-            "unknown"
-            if line.true_positive_percent is None
-            else _number(line.true_positive_percent),
-        )
-    return grid
-
-
-def check_table(checks: Sequence[Check]) -> Table:
-    """Give the table of the doctor."""
-    colours = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("what", "status", "seen", "what to do"):
-        grid.add_column(title, overflow="fold")
-    for check in checks:
-        status = f"[{colours[check.status]}]{check.status}[/]"
-        grid.add_row(check.name, status, _safe(check.seen), _safe(check.fix))
-    return grid
-
-
-def script_table(scripts: Sequence[Script]) -> Table:
-    """Give the table of the scripts for QuPath."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    grid.add_column("script", no_wrap=True)
-    grid.add_column("what it does", overflow="fold")
-    for script in scripts:
-        grid.add_row(escape(script.name.removesuffix(".groovy")), escape(script.description))
-    return grid
+    return UsageError(text.rstrip("."), "See nucliseg-qp --help.")
 
 
 class BatchView:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-from rich.table import Table
-
-from nucliseg_qp.cli.show_training import figures_table
+from nucliseg_qp.cli.tables import grid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.table import Table
 
     from nucliseg_qp.review.agreement import Agreement
     from nucliseg_qp.review.apply import Applied
@@ -21,10 +20,11 @@ if TYPE_CHECKING:
     from nucliseg_qp.review.report import AgainstEngine, WorthANucleus
 
 __all__ = [
+    "LISTED",
     "applied_table",
     "calibration_notes",
     "calibration_table",
-    "collected_table",
+    "collected_rows",
     "conflict_table",
     "confusion_table",
     "engine_table",
@@ -33,10 +33,11 @@ __all__ = [
     "tuned_table",
 ]
 
-_LISTED = 20
+LISTED = 20
+"""Rows of a long list that a person is shown; all of them are in the file."""
 
 
-def collected_table(found: Review) -> Table:
+def collected_rows(found: Review) -> list[dict[str, object]]:
     """Give what was decided, a row an image."""
     rows: list[dict[str, object]] = []
     for one in found.images:
@@ -45,12 +46,12 @@ def collected_table(found: Review) -> Table:
         rows.append(
             {"image": one.name, **one.counts, "areas": len(one.areas), "not looked at": left}
         )
-    return figures_table(rows)
+    return rows
 
 
 def calibration_table(found: Calibration) -> Table:
     """Give the figures before and after."""
-    return figures_table(
+    return grid(
         [
             {
                 "palette": name,
@@ -71,7 +72,7 @@ def confusion_table(found: Agreement) -> Table:
         {"person \\ palette": name, **dict(zip(found.names, counts, strict=True))}
         for name, counts in zip(found.names, found.confusion, strict=True)
     ]
-    return figures_table(rows)
+    return grid(rows)
 
 
 def calibration_notes(found: Calibration) -> list[str]:
@@ -90,7 +91,7 @@ def calibration_notes(found: Calibration) -> list[str]:
 
 def applied_table(done: Sequence[Applied]) -> Table:
     """Give what became of each image."""
-    return figures_table(
+    return grid(
         [
             {
                 "image": one.image,
@@ -106,7 +107,7 @@ def applied_table(done: Sequence[Applied]) -> Table:
 
 def tuned_table(found: FineTuned) -> Table:
     """Give F1 before and after."""
-    return figures_table(
+    return grid(
         [
             {"data": name, "F1 before": before, "F1 after": found.after[name]}
             for name, before in found.before.items()
@@ -116,7 +117,7 @@ def tuned_table(found: FineTuned) -> Table:
 
 def engine_table(rows: Sequence[AgainstEngine]) -> Table:
     """Give each review against the engine."""
-    return figures_table(
+    return grid(
         [
             {
                 "reviewer": one.reviewer,
@@ -135,7 +136,7 @@ def engine_table(rows: Sequence[AgainstEngine]) -> Table:
 
 def people_table(rows: Sequence[Comparison]) -> Table:
     """Give each two reviews."""
-    return figures_table(
+    return grid(
         [
             {
                 "reviewers": f"{one.first}, {one.second}",
@@ -154,20 +155,24 @@ def people_table(rows: Sequence[Comparison]) -> Table:
 
 def conflict_table(rows: Sequence[Conflict]) -> Table:
     """Give the first conflicts."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("image", "nucleus", "x", "y", "first", "second"):
-        grid.add_column(title)
-    for one in rows[:_LISTED]:
-        place = (f"{one.x:.0f}", f"{one.y:.0f}")
-        grid.add_row(*map(escape, (one.image, one.id[:8], *place, one.first, one.second)))
-    if len(rows) > _LISTED:
-        grid.add_row(f"and {len(rows) - _LISTED} more")
-    return grid
+    return grid(
+        [
+            {
+                "image": one.image,
+                "nucleus": one.id[:8],
+                "x": round(one.x),
+                "y": round(one.y),
+                "first": one.first,
+                "second": one.second,
+            }
+            for one in rows[:LISTED]
+        ]
+    )
 
 
 def next_table(rows: Sequence[WorthANucleus]) -> Table:
     """Give the nuclei most worth a look."""
-    return figures_table(
+    return grid(
         [
             {
                 "image": one.image,
@@ -178,6 +183,6 @@ def next_table(rows: Sequence[WorthANucleus]) -> Table:
                 "doubt": one.doubt,
                 "worth": one.worth,
             }
-            for one in rows[:_LISTED]
+            for one in rows[:LISTED]
         ]
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from nucliseg_qp.cli.options import AsJson
 from nucliseg_qp.training.own_settings import OwnTraining
 
 __all__ = ["train"]
@@ -17,6 +18,7 @@ def train(
     /,
     *,
     compare: Annotated[bool, Parameter(negative=())] = False,
+    as_json: AsJson = False,
     how: Annotated[OwnTraining, Parameter(name="*")],
 ) -> int:
     """Train a model on converted data, from the shipped one or from scratch.
@@ -36,7 +38,9 @@ def train(
     from dataclasses import replace
 
     from nucliseg_qp.cli import show
-    from nucliseg_qp.cli import show_training as view
+    from nucliseg_qp.cli.answer import answer
+    from nucliseg_qp.cli.progress import TrainView
+    from nucliseg_qp.cli.tables import grid
     from nucliseg_qp.training.own import compare_runs, train_own
 
     runs = [replace(how, data=tuple(data))]
@@ -44,9 +48,9 @@ def train(
         runs.append(replace(runs[0], out=how.out / "without", copy_paste=0.0, unlabelled=None))
     models = []
     for each in runs:
-        with view.TrainView() as watcher:
+        with TrainView() as watcher:
             models.append(train_own(each, watcher))
-    show.result(view.figures_table(compare_runs(runs[0], models)))
-    show.plain(str(models[0]))
+    figures = compare_runs(runs[0], models)
+    answer(as_json, {"model": models[0], "figures": figures}, grid(figures), str(models[0]))
     show.note(f"use it: nucliseg-qp detect IMAGE -o RESULTS -m {models[0]}")
     return 0

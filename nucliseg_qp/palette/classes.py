@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from nucliseg_qp.errors import UsageError
+from nucliseg_qp.errors import UsageError, nearest_name
 from nucliseg_qp.palette.rules import (
     DAB_OD_MEAN,
     NearestColour,
@@ -205,7 +205,18 @@ def _first_problem(error: ValidationError, raw: dict[str, Any]) -> str:
         label = entry.get("name") if isinstance(entry, dict) else None
         inner = ".".join(str(part) for part in parts[2:])
         field = f"class {parts[1] + 1} ({label!r}) {inner}"
+    if first["type"] == "extra_forbidden":
+        return _unknown_field(
+            field, str(parts[-1]), _ClassEntry if len(parts) > 1 else _PaletteFile
+        )
     return f"{field} = {textwrap.shorten(repr(first['input']), 80)}: {first['msg']}"
+
+
+def _unknown_field(field: str, last: str, model: type[BaseModel]) -> str:
+    known = [about.alias or name for name, about in model.model_fields.items()]
+    meant = nearest_name(last, known)
+    rest = f"perhaps {meant!r} is meant" if meant else f"there are {', '.join(known)}"
+    return f"there is no field {field}, {rest}"
 
 
 def _check_unique(names: Sequence[str], what: str) -> None:

@@ -35,10 +35,24 @@ class Selection:
 
 
 def project_root(path: Path) -> Path | None:
-    """Give the folder of the project that ``path`` is, or None when it is none."""
+    """Give the folder of the project that ``path`` is, or None when it is none.
+
+    Raises
+    ------
+    QuPathError
+        When ``path`` is called as a project file is, and is none of QuPath's.
+    """
     if path.name.endswith(".qpproj"):
-        return path.parent
+        return _folder_of(path)
     return path if ProjectFolder(path).project.is_file() else None
+
+
+def _folder_of(file: Path) -> Path:
+    if not file.is_file():
+        raise QuPathError(f"project {file} does not exist", "Check the path.")
+    if file != ProjectFolder(file.parent).project:
+        raise QuPathError(f"{file} is not called project.qpproj", "QuPath calls every project so.")
+    return file.parent
 
 
 def open_project(root: Path) -> ProjectFile:

@@ -1,4 +1,4 @@
-"""What the training verbs show: results on stdout, progress and messages on stderr."""
+"""Progress of the verbs that train, convert and review, on stderr."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -15,21 +14,16 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
-from nucliseg_qp.cli.show import PLAIN_EVERY_SECONDS, note, result, warn
+from nucliseg_qp.cli.show import PLAIN_EVERY_SECONDS, THEME, note
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
-    from nucliseg_qp.training.convert import ConvertReport
+__all__ = ["CountView", "TrainView"]
 
-__all__ = ["CountView", "TrainView", "convert_report", "figures_table"]
-
-_messages = Console(stderr=True, highlight=False)
+_messages = Console(stderr=True, highlight=False, emoji=False, theme=THEME)
 
 
 class CountView:
@@ -47,7 +41,7 @@ class CountView:
         self._told = time.monotonic()
         self._live = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
             console=_messages,
             transient=True,
@@ -74,7 +68,7 @@ class CountView:
         self._items += 1
         self._nuclei += nuclei
         text = f"{self._title}: {self._items} images, {self._nuclei:,} nuclei, last {name}"
-        self._live.update(self._task, description=escape(text))
+        self._live.update(self._task, description=text)
         if not _messages.is_terminal and time.monotonic() - self._told > PLAIN_EVERY_SECONDS:
             self._told = time.monotonic()
             note(text)
@@ -86,7 +80,7 @@ class TrainView:
     def __init__(self) -> None:
         self._told = time.monotonic()
         self._live = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
@@ -128,35 +122,3 @@ class TrainView:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def convert_report(report: ConvertReport, out: Path) -> None:
-    """Show what a conversion gave: a table a split, then what was left out and the notes."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    grid.add_column("split")
-    for title in ("slides or patients", "tiles", "nuclei"):
-        grid.add_column(title, justify="right")
-    for split, row in report.splits.items():
-        grid.add_row(split, f"{row['groups']:,}", f"{row['tiles']:,}", f"{row['nuclei']:,}")
-    result(grid)
-    for reason, number in report.left_out.items():
-        note(f"left out: {number:,} {reason}")
-    for text in report.notes:
-        warn(text)
-    note(f"{report.images} images, {report.tiles} tiles, {report.nuclei:,} nuclei in {out}")
-
-
-def figures_table(rows: Sequence[dict[str, object]]) -> Table:
-    """Give a table of figures: the keys of the first row are the headings."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for number, title in enumerate(rows[0] if rows else {}):
-        grid.add_column(title, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        grid.add_row(*(_cell(value) for value in row.values()))
-    return grid
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}" if value == value else "–"
-    return escape(f"{value:,}" if isinstance(value, int) else str(value))

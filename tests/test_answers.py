@@ -1,0 +1,191 @@
+"""What the command line tells programs, and that people can read what it tells them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from test_docs import DOCS, VERBS, maker
+
+from nucliseg_qp.cli import run
+from nucliseg_qp.cli.app import app
+
+PAGE = (DOCS / "reference" / "json.md").read_text(encoding="utf-8")
+FIELDS = {
+    verb: set(re.findall(r"`(\w+)`", cell.split(";")[0]))
+    for verb, cell in re.findall(r"^\| `([^`]+)` \| (.+) \|$", PAGE, re.MULTILINE)
+}
+WITHOUT_JSON = {"run-request", "data script"}
+CORNER = "--region=0,0,300,300"
+
+
+@pytest.fixture
+def asked(capfd, monkeypatch, tmp_path):
+    """Run a verb with --json in a folder of its own; give exit code, answer and messages."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object):
+        code = run([*map(str, arguments), "--json"])
+        out, err = capfd.readouterr()
+        return code, json.loads(out), err
+
+    return call
+
+
+def test_every_verb_answers_programs_and_the_page_says_what():
+    offered = {
+        name
+        for name, verb in maker.verbs(app)
+        if any("--json" in one.names for one in maker.verb_arguments(verb))
+    }
+    assert offered == set(VERBS) - WITHOUT_JSON == set(FIELDS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_shows_how_it_is_called(verb):
+    text = maker.verb_part(verb, dict(maker.verbs(app))[verb])
+    assert f"Example: `nucliseg-qp {verb}" in text
+
+
+@pytest.mark.parametrize("verb", ["doctor", "settings", "scripts list"])
+def test_the_answer_has_the_fields_of_the_page(asked, verb):
+    _, answer, _ = asked(*verb.split())
+    assert set(answer) == FIELDS[verb]
+
+
+def test_an_analysis_answers_with_a_row_an_image(asked, small_slide):
+    code, answer, _ = asked("detect", small_slide, "nix.tif", "-o", "out", CORNER)
+    good, bad = answer["images"]
+    assert code == 1
+    assert set(answer) == FIELDS["detect"]
+    assert good["nuclei"] == good["Num Negative"] + good["Num Positive"] > 0
+    assert (good["status"], good["problem"]) == ("done", "")
+    assert (bad["status"], bad["nuclei"], bad["Positive %"]) == ("failed", None, None)
+    assert "does not exist" in bad["problem"]
+
+
+def test_a_plan_answers_without_doing_anything(asked, tmp_path, small_slide):
+    code, answer, _ = asked("detect", small_slide, "-o", "out", "--dry-run")
+    assert code == 0
+    assert answer["plan"][0]["width_px"] == 1024
+    assert answer["settings"]["masks"]["mpp"] == 0.25
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_project_made_and_reported_answers(asked, small_slide):
+    words = ("annotate", small_slide, "--project", "p é", "--writer", "files", CORNER)
+    code, answer, _ = asked(*words)
+    assert (code, answer["project"]) == (0, "p é")
+    assert set(answer) == FIELDS["annotate"]
+    assert asked("scripts", "install", "p é")[1].keys() == FIELDS["scripts install"]
+    assert asked("relink", "p é")[1] == {"moves": []}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["detect"], 2), (["detct"], 2), (["report", "nix.qpproj"], 5)]
+)
+def test_an_error_is_told_to_programs_as_well(asked, arguments, code):
+    ended, answer, err = asked(*arguments)
+    assert ended == answer["error"]["exit_code"] == code
+    assert answer["error"]["message"] in err
+    assert len(err.splitlines()) == 1
+
+
+def test_json_is_utf_8_on_any_terminal():
+    done = subprocess.run(
+        [sys.executable, "-m", "nucliseg_qp", "report", "ä.qpproj", "--json"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert json.loads(done.stdout)["error"]["message"] == "project ä.qpproj does not exist"
+
+
+# ---- typing errors -------------------------------------------------------------------------------
+
+TYPOS = {
+    "[masks]\nreach = 3": ("masks.reach.", "masks.reach_um?"),
+    "[mask]\nreach_um = 3": ("setting mask.", "masks?"),
+    "reach_um = 3": ("setting reach_um.", "masks.reach_um?"),
+    "[masks]\nthreshold = 0.4": ("masks.threshold.", "keypoints.threshold?"),
+    "[masks]\nqqq = 0.4": ("masks.qqq.", ""),
+}
+
+
+@pytest.mark.parametrize("text", TYPOS)
+def test_a_misspelt_setting_is_named_with_the_nearest(capsys, tmp_path, text):
+    (tmp_path / "mine.toml").write_text(text)
+    assert run(["settings", "-c", str(tmp_path / "mine.toml")]) == 2
+    said = capsys.readouterr().err
+    seen, meant = TYPOS[text]
+    assert seen in said
+    assert (f"Did you mean {meant}" in said) == bool(meant)
+    assert "mine.toml" in said
+    assert "inputs" not in said
+
+
+def test_a_misspelt_variable_is_not_passed_over(capsys, monkeypatch):
+    monkeypatch.setenv("NUCLISEG_QP_MASKS_REACH", "3")
+    assert run(["settings"]) == 2
+    said = capsys.readouterr().err
+    assert "NUCLISEG_QP_MASKS_REACH" in said
+    assert "Did you mean masks.reach_um?" in said
+
+
+def test_a_misspelt_field_of_a_palette_is_named(capsys, tmp_path):
+    entry = '[[class]]\nname = "{}"\ncolor = [1, 2, 3]\n'
+    text = 'rule = "optical-density"\n' + entry.format("A") + entry.format("B") + "form = 0.2\n"
+    (tmp_path / "mine.toml").write_text(text)
+    assert run(["detect", "x.tif", "-o", "out", "-p", str(tmp_path / "mine.toml")]) == 2
+    said = capsys.readouterr().err
+    assert "class 2 ('B') form" in said
+    assert "'from' is meant" in said
+
+
+@pytest.mark.parametrize("verb", ["annotate", "report", "relink"])
+def test_a_project_that_is_not_there_is_called_as_it_was_given(capsys, verb):
+    assert run([verb, "nothing.qpproj"]) == 5
+    assert "project nothing.qpproj does not exist" in capsys.readouterr().err
+
+
+# ---- for the eye ---------------------------------------------------------------------------------
+
+
+def seen_in_colour(*arguments: str, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "nucliseg_qp", *arguments],
+        env={**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color", **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+COLOUR = re.compile(r"\x1b\[[\d;]*?(?<!\d)([349][0-7])[;m\d]")
+
+
+@pytest.mark.parametrize("arguments", [["detect"], ["--help"], ["scripts", "list", "--help"]])
+def test_no_color_is_heard_and_colours_suit_black_and_white(arguments):
+    colourful = seen_in_colour(*arguments, NO_COLOR="")
+    assert "\x1b[" in colourful
+    # 31 is red, 35 magenta: the others vanish on one of the two.
+    assert set(COLOUR.findall(colourful)) <= {"31", "35"}
+    assert not COLOUR.search(seen_in_colour(*arguments, NO_COLOR="1"))
+
+
+def test_numbers_stay_whole_on_a_narrow_terminal():
+    import io
+
+    from rich.console import Console
+
+    from nucliseg_qp.cli.tables import grid
+
+    row = {"image": "a rather long name of a slide.svs", **{f"figure {n}": 0.123 for n in range(8)}}
+    screen = Console(file=io.StringIO(), width=72)
+    screen.print(grid([row]))
+    assert screen.file.getvalue().count("0.123") == 8
