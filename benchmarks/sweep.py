@@ -127,9 +127,7 @@ def best_f1(
         total = PointScore()
         for item, one in zip(items, found, strict=True):
             kept = one[one[:, 2] >= least]
-            total += score_points(
-                item.points, kept, radius_px, item.image.shape[1::-1], border_px
-            )
+            total += score_points(item.points, kept, radius_px, item.image.shape[1::-1], border_px)
         scores.append(total.f1)
     return max(scores)
 

@@ -13,7 +13,14 @@ import torch
 from nucliseg_qp.errors import InputError
 from nucliseg_qp.keypoints.model import load_model
 from nucliseg_qp.training.augment import Augmentation, augment, change_stains
-from nucliseg_qp.training.canvases import CanvasBank, SyntheticSource, TileSource, canvas_of
+from nucliseg_qp.training.canvases import (
+    Canvas,
+    CanvasBank,
+    SyntheticSource,
+    TileSource,
+    canvas_of,
+)
+from nucliseg_qp.training.clutter import with_smudges
 from nucliseg_qp.training.data import LabelledImage, centroids, read_folder, resized
 from nucliseg_qp.training.fit import FitSettings, fit
 from nucliseg_qp.training.metrics import average_precision, match_points, score_points
@@ -162,6 +169,18 @@ def test_white_stays_white_however_the_stains_change() -> None:
     how = Augmentation(white=(1.0, 1.0))
     changed = change_stains(torch.ones(8, 3, 4, 4), how, torch.Generator().manual_seed(0))
     assert float(changed.min()) > 0.9
+
+
+def test_smudges_only_darken_and_keep_clear_of_the_centres_of_nuclei() -> None:
+    side, mpp = 200, 0.5
+    points = np.random.default_rng(1).uniform(0, side, (60, 2)).astype(np.float32)
+    glass = Canvas(np.full((side, side, 4), 255, np.uint8), points)
+    smudged = with_smudges(glass, np.random.default_rng(0), mpp)
+    assert (smudged.rgbw[..., :3].min(axis=2) < 250).any(), "nothing was drawn"
+    assert (smudged.rgbw[..., 3] == 255).all()
+    assert smudged.points is points, "a smudge must not become a label"
+    column, row = points.astype(int).T
+    assert smudged.rgbw[row, column, :3].min() >= 215, "a nucleus was hidden"
 
 
 def test_equal_seeds_give_equal_canvases() -> None:
