@@ -22,6 +22,7 @@ from nucliseg_qp.cli.report import report
 from nucliseg_qp.cli.reproduce import reproduce
 from nucliseg_qp.cli.review import review
 from nucliseg_qp.cli.run_request import run_request
+from nucliseg_qp.cli.sample import sample
 from nucliseg_qp.cli.scripts import scripts
 from nucliseg_qp.cli.settings import settings
 from nucliseg_qp.cli.train import train
@@ -47,7 +48,7 @@ ABOUT = Group("This installation", sort_key=4)
 
 VERBS = {
     WORK: (detect, annotate, demo),
-    PROJECTS: (scripts, report, relink, reproduce, run_request),
+    PROJECTS: (sample, scripts, report, relink, reproduce, run_request),
     MODELS: (review, data, train, evaluate, export),
     ABOUT: (doctor, settings),
 }
