@@ -6,7 +6,6 @@ annotations and the least sure of the nuclei nobody looked at. Both are read.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,10 +51,10 @@ def read_corrections(path: Path) -> ImageReview:
             "Update nucliseg-qp." if isinstance(version, int) else _AGAIN,
         )
     try:
-        features = [orjson.loads(line.removesuffix(b",")) for line in lines]
-        areas = [one for one in features if one["properties"]["change"] == "reviewed"]
-        rows = [_Row(one) for one in features if one["properties"]["change"] != "reviewed"]
-        review = _review(head, rows, tuple(one["geometry"] for one in areas))
+        table = _Table()
+        for line in lines:
+            table.add(orjson.loads(line.removesuffix(b",")))
+        review = _review(head, table)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(f"{path} is not a file of corrections ({error!r})", _AGAIN) from None
     _check(path, head, review)
@@ -88,24 +87,58 @@ def split_file(path: Path) -> tuple[dict[str, Any], list[bytes]]:
     return head, body[1:-1]
 
 
-class _Row:
-    """One nucleus, checked."""
+class _Table:
+    """Nuclei and reviewed areas as they are read, checked; of each feature only what counts stays.
 
-    __slots__ = ("by", "id", "inside", "measured", "now", "old", "ring", "what")
+    A hundred thousand features with all their measurements would fill the memory, and Python's
+    collector would look through them again and again.
+    """
 
-    def __init__(self, feature: dict[str, Any]) -> None:
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.change: list[str] = []
+        self.class_before: list[str] = []
+        self.class_now: list[str] = []
+        self.confirmed_by: list[str] = []
+        self.annotation: list[str] = []
+        self.rings: list[NDArray[np.float64]] = []
+        self.areas: list[dict[str, Any]] = []
+        self._measured: list[NDArray[np.float32]] = []
+        self._rows_of: dict[tuple[str, ...], list[int]] = {}
+
+    def add(self, feature: dict[str, Any]) -> None:
+        """Take a feature."""
         about = feature["properties"]
-        self.id = str(feature["id"])
-        self.what = str(about["change"])
-        if self.what not in CHANGES:
-            raise ValueError(f"{self.what!r} is no change that is known")
-        self.old = str(about.get("class_before") or "")
-        self.now = _class_name(about.get("classification"))
-        default = "lock" if self.what == CONFIRMED else ""
-        self.by = str(about.get("confirmed_by") or default)
-        self.inside = str(about.get("annotation") or "")
-        self.ring = _ring(feature["geometry"])
-        self.measured: dict[str, float] = about.get("measurements") or {}
+        if about["change"] == "reviewed":
+            self.areas.append(feature["geometry"])
+            return
+        what = str(about["change"])
+        if what not in CHANGES:
+            raise ValueError(f"{what!r} is no change that is known")
+        default = "lock" if what == CONFIRMED else ""
+        now = "" if what == DELETED else _class_name(about.get("classification"))
+        self.ids.append(str(feature["id"]))
+        self.change.append(what)
+        self.class_before.append(str(about.get("class_before") or ""))
+        self.class_now.append(now)
+        self.confirmed_by.append(str(about.get("confirmed_by") or default))
+        self.annotation.append(str(about.get("annotation") or ""))
+        self.rings.append(_ring(feature["geometry"]))
+        self._measure(about.get("measurements") or {})
+
+    def _measure(self, measured: dict[str, float]) -> None:
+        self._rows_of.setdefault(tuple(measured), []).append(len(self._measured))
+        self._measured.append(np.array(list(measured.values()), np.float32))
+
+    def columns(self) -> dict[str, NDArray[np.float32]]:
+        """Give the measurements, NaN where a nucleus has none of a name."""
+        names = list(dict.fromkeys(name for kind in self._rows_of for name in kind))
+        values = np.full((len(names), len(self.ids)), np.nan, np.float32)
+        for kind, rows in self._rows_of.items():
+            if kind:
+                place = [names.index(name) for name in kind]
+                values[np.ix_(place, rows)] = np.stack([self._measured[i] for i in rows]).T
+        return dict(zip(names, values, strict=True))
 
 
 def _class_name(kind: object) -> str:
@@ -148,9 +181,7 @@ def _centres(rings: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.asarray(middle + shift, np.float64)
 
 
-def _review(
-    head: dict[str, Any], rows: list[_Row], areas: tuple[dict[str, Any], ...]
-) -> ImageReview:
+def _review(head: dict[str, Any], table: _Table) -> ImageReview:
     mpp = head.get("mpp")
     return ImageReview(
         entry=str(head["entry"]),
@@ -161,15 +192,15 @@ def _review(
         mpp=None if mpp is None else float(mpp),
         ledger=str(head["ledger"]),
         nuclei_of_run=int(head["nuclei_of_run"]),
-        ids=tuple(row.id for row in rows),
-        change=_texts([row.what for row in rows]),
-        class_before=_texts([row.old for row in rows]),
-        class_now=_texts(["" if row.what == DELETED else row.now for row in rows]),
-        confirmed_by=_texts([row.by for row in rows]),
-        annotation=_texts([row.inside for row in rows]),
-        xy=_centres([row.ring for row in rows]),
-        measurements=_columns(rows),
-        areas=areas,
+        ids=tuple(table.ids),
+        change=_texts(table.change),
+        class_before=_texts(table.class_before),
+        class_now=_texts(table.class_now),
+        confirmed_by=_texts(table.confirmed_by),
+        annotation=_texts(table.annotation),
+        xy=_centres(table.rings),
+        measurements=table.columns(),
+        areas=tuple(table.areas),
         classes={str(name): int(count) for name, count in head.get("classes", {}).items()},
         annotations=tuple(
             Annotation(str(one["id"]), str(one["name"]), str(one["class"]), int(one["nuclei"]))
@@ -184,14 +215,6 @@ def _review(
 
 def _texts(values: list[str]) -> NDArray[np.str_]:
     return np.array(values, dtype=np.str_).reshape(-1)
-
-
-def _columns(rows: list[_Row]) -> dict[str, NDArray[np.float32]]:
-    names = dict.fromkeys(name for row in rows for name in row.measured)
-    return {
-        str(name): np.array([row.measured.get(name, math.nan) for row in rows], np.float32)
-        for name in names
-    }
 
 
 def _check(path: Path, head: dict[str, Any], review: ImageReview) -> None:

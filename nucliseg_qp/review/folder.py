@@ -7,6 +7,8 @@ another review is refused by its name.
 from __future__ import annotations
 
 import hashlib
+import shutil
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from nucliseg_qp import __version__
 from nucliseg_qp.errors import InputError, OutputError
 from nucliseg_qp.outputs import make_folder, whole_file
 from nucliseg_qp.review.corrections import read_corrections
+from nucliseg_qp.review.verdicts import CHANGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,14 +84,18 @@ def write_review(folder: Path, review: Review, files: Sequence[Path]) -> Path:
     make_folder(folder / "images")
     listed = []
     for image, file in zip(review.images, files, strict=True):
-        content = file.read_bytes()
         name = f"images/{image.entry}.geojson"
         with whole_file(folder / name) as partial:
-            partial.write_bytes(content)
-        listed.append(_listed(image, name, hashlib.sha256(content).hexdigest()))
+            shutil.copyfile(file, partial)
+        listed.append(_listed(image, name, _sha256(file)))
     with whole_file(target) as partial:
         partial.write_bytes(orjson.dumps(_content(review, listed), option=orjson.OPT_INDENT_2))
     return target
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _content(review: Review, listed: list[dict[str, Any]]) -> dict[str, Any]:
@@ -106,12 +113,13 @@ def _content(review: Review, listed: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _listed(image: ImageReview, file: str, sha256: str) -> dict[str, Any]:
-    inside = {one.id: one for one in image.annotations}
+    names = {one.id: one.name for one in image.annotations}
+    decided = Counter(zip(image.annotation.tolist(), image.change.tolist(), strict=True))
     annotations = [
         {
             "id": one,
-            "name": inside[one].name if one in inside else "",
-            "counts": image.take(image.annotation == one).counts,
+            "name": names.get(one, ""),
+            "counts": {change: decided[one, change] for change in CHANGES},
         }
         for one in dict.fromkeys(image.annotation.tolist())
     ]
@@ -179,10 +187,10 @@ def _image(folder: Path, listed: dict[str, Any]) -> ImageReview:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{path} lies outside of the review", _AGAIN)
     try:
-        content = path.read_bytes()
+        found = _sha256(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror})", _AGAIN) from None
-    if hashlib.sha256(content).hexdigest() != listed["sha256"]:
+    if found != listed["sha256"]:
         raise InputError(f"{path} was edited after it was collected", _AGAIN)
     image = read_corrections(path)
     if (image.entry, image.ledger) != (listed["entry"], listed["ledger"]):
