@@ -1,4 +1,4 @@
-"""What each choice of the keypoint model costs and brings: short trainings that differ in one thing.
+"""What each choice of the keypoint model costs and brings: short trainings, each with one change.
 
     python benchmarks/sweep.py DATA OUT
 
