@@ -79,7 +79,7 @@ def test_a_killed_process_costs_nothing_but_time(slide_path, engine, expected):
 
     def kill_one(done: int) -> None:
         if done == 2:
-            pool = workers._processes._pools[0]
+            pool = workers._crew._pools[0]
             killed.extend(pool._processes)
             os.kill(killed[0], signal.SIGKILL)
 
@@ -94,7 +94,7 @@ def test_small_slides_start_no_process(slide_path):
     engine = Engine.start(Settings())
     with ProcessWorkers(engine, 2) as workers:
         assert len(analysed(slide_path, engine, workers)) > 300
-        assert workers._processes._pools == [None, None]
+        assert workers._crew._pools == [None, None]
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):

@@ -9,8 +9,6 @@ from nucliseg_qp.workers.shared import SharedWork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
-    from typing import Self
 
     from distributed import Client
 
@@ -44,21 +42,7 @@ class DaskWorkers(SharedWork):
     """
 
     def __init__(self, engine: Engine, scheduler: str, timeout: str = "15s") -> None:
-        self._client = _connect(scheduler, timeout)
-        super().__init__(engine, _Cluster(self._client, engine.settings))
-
-    def __enter__(self) -> Self:
-        """Give the workers."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leave the cluster as it is."""
-        self._client.close()  # type: ignore[no-untyped-call]
+        super().__init__(engine, _Cluster(_connect(scheduler, timeout), engine.settings))
 
 
 class _Cluster:
@@ -89,6 +73,10 @@ class _Cluster:
             return result
 
         return wait
+
+    def close(self) -> None:
+        # The cluster itself stays as it is.
+        self._client.close()  # type: ignore[no-untyped-call]
 
 
 def _connect(scheduler: str, timeout: str) -> Client:

@@ -13,8 +13,6 @@ from nucliseg_qp.workers.shared import SharedWork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from nucliseg_qp.config import Settings
     from nucliseg_qp.engine import Engine
@@ -39,21 +37,7 @@ class ProcessWorkers(SharedWork):
     """
 
     def __init__(self, engine: Engine, count: int) -> None:
-        self._processes = _Processes(engine.settings, _devices(engine, count))
-        super().__init__(engine, self._processes)
-
-    def __enter__(self) -> Self:
-        """Give the workers; the processes start with the first large slide."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End the processes."""
-        self._processes.close()
+        super().__init__(engine, _Processes(engine.settings, _devices(engine, count)))
 
 
 class _Processes:

@@ -10,6 +10,8 @@ from nucliseg_qp.workers.tasks import keypoints_task, nuclei_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import TracebackType
+    from typing import Self
 
     from nucliseg_qp.engine import Engine
     from nucliseg_qp.errors import InputError
@@ -45,14 +47,39 @@ class Crew(Protocol):
         """Start ``function(settings_json, *arguments)`` and give what waits for its result."""
         ...
 
+    def close(self) -> None:
+        """End what was started."""
+        ...
+
 
 class SharedWork:
-    """Deals pieces out to a crew and gives their results in order."""
+    """Deals pieces out to a crew and gives their results in order; a context manager.
+
+    Parameters
+    ----------
+    engine : Engine
+        Model, palette and settings.
+    crew : Crew
+        Who does the work; closed at the end.
+    """
 
     def __init__(self, engine: Engine, crew: Crew) -> None:
         self.engine = engine
         self._crew = crew
         self._inline = Inline(engine)
+
+    def __enter__(self) -> Self:
+        """Give the workers; those that are processes start with the first large slide."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the crew's work."""
+        self._crew.close()
 
     def keypoints(
         self, slide: Slide, windows: Sequence[Tile], downsample: float
