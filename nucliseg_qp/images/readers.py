@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nucliseg_qp.errors import InputError
+from nucliseg_qp.extensions import READERS, extension_names, load_extension
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,8 @@ def open_reader(path: Path, crop_to_bounds: bool = True) -> Slide:
     """Open ``path`` with OpenSlide, tifffile or libvips.
 
     OpenSlide reads the formats of scanners. A plain TIFF it could read too goes to tifffile,
-    which gives the same pixels in a quarter of the time.
+    which gives the same pixels in a quarter of the time. What none of them knows is offered to the
+    readers that other packages add.
 
     Raises
     ------
@@ -48,6 +50,14 @@ def open_reader(path: Path, crop_to_bounds: bool = True) -> Slide:
         from nucliseg_qp.images.readers_tiff import TiffSlide
 
         return TiffSlide(path)
+    return _added_reader(path, start)
+
+
+def _added_reader(path: Path, start: bytes) -> Slide:
+    for name in extension_names(READERS):
+        slide: Slide | None = load_extension(READERS, name)(path, start)
+        if slide is not None:
+            return slide
     raise InputError(f"{path} is no image of a known kind (it begins with {start!r})", _SUPPORTED)
 
 

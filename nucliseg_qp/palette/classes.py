@@ -7,12 +7,13 @@ import tomllib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from nucliseg_qp.errors import UsageError, nearest_name
+from nucliseg_qp.extensions import RULES, extension_names, load_extension
 from nucliseg_qp.palette.rules import (
     DAB_OD_MEAN,
     NearestColour,
@@ -71,7 +72,7 @@ class Palette:
     classes : tuple of PathClass
         In the order of the rule's indices.
     rule : Rule
-        ``NearestColour`` or ``OpticalDensity``.
+        ``NearestColour``, ``OpticalDensity``, or one that another package adds.
     """
 
     name: str
@@ -172,8 +173,9 @@ class _ClassEntry(BaseModel):
 class _PaletteFile(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    rule: Literal["optical-density", "nearest-color"]
+    rule: str
     measurement: str | None = None
+    settings: dict[str, Any] = {}
     classes: Annotated[list[_ClassEntry], Field(alias="class", min_length=2, max_length=1000)]
 
 
@@ -189,7 +191,7 @@ def _parse(content: bytes, name: str, what: str) -> Palette:
     except ValidationError as error:
         raise UsageError(f"{what}: {_first_problem(error, raw)}", _MENDING) from None
     _check_unique([entry.name for entry in file.classes], what)
-    rule = _density_rule(file, what) if file.rule == "optical-density" else _colour_rule(file, what)
+    rule = _rule(file, what)
     classes = tuple(
         PathClass(one.name, (one.color[0], one.color[1], one.color[2])) for one in file.classes
     )
@@ -223,6 +225,27 @@ def _check_unique(names: Sequence[str], what: str) -> None:
     for number, name in enumerate(names):
         if name in names[:number]:
             raise UsageError(f"{what}: class {number + 1} repeats the name {name!r}", _MENDING)
+
+
+def _rule(file: _PaletteFile, what: str) -> Rule:
+    own = {"optical-density": _density_rule, "nearest-color": _colour_rule}
+    if file.rule not in own:
+        return _added_rule(file, what, tuple(own))
+    if file.settings:
+        raise UsageError(f"{what}: {file.rule} takes no settings", _MENDING)
+    return own[file.rule](file, what)
+
+
+def _added_rule(file: _PaletteFile, what: str, own: tuple[str, ...]) -> Rule:
+    added = extension_names(RULES)
+    if file.rule not in added:
+        known = ", ".join((*own, *added))
+        raise UsageError(f"{what}: there is no rule {file.rule!r}", f"There are: {known}.")
+    try:
+        rule: Rule = load_extension(RULES, file.rule)(file.settings, len(file.classes))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{what}: {file.rule} cannot use its settings ({error!r})", "") from None
+    return rule
 
 
 def _density_rule(file: _PaletteFile, what: str) -> OpticalDensity:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nucliseg_qp.errors import InputError
 from nucliseg_qp.palette.rules import NearestColour, OpticalDensity, hsv_point
 from nucliseg_qp.review.colours import GROUPS, fit_references
 from nucliseg_qp.review.judged import JudgedRows, check_classes
@@ -112,6 +113,11 @@ def _candidates(old: Rule, fitted: NDArray[np.bool_]) -> list[Fit]:
         tried += [_colour_fit(old, groups, fitted) for groups in GROUPS]
     if isinstance(old, OpticalDensity):
         tried.append(lambda rows: _thresholds(rows, old, fitted))
+    if len(tried) == 1:
+        raise InputError(
+            f"a rule of kind {type(old).__name__} cannot be fitted to reviews",
+            "Use a palette whose rule is nearest-color or optical-density.",
+        )
     return tried
 
 
