@@ -1,12 +1,14 @@
 """How well the whole engine does on annotated fields, from pixels to classes.
 
     python benchmarks/accuracy.py glioma --data FOLDER
+    python benchmarks/accuracy.py glioma --at 0.5
     python benchmarks/accuracy.py synthetic
 
 ``glioma`` wants a folder with ``images/*.png``, ``masks/*.png`` (uint16 instances) and
 ``points.json`` ({image: [[x, y, class], ...]}); ``synthetic`` makes its own slide. Detection is
 matched one to one within a radius; panoptic quality counts outlines that share over half of their
-area (Kirillov et al., CVPR 2019).
+area (Kirillov et al., CVPR 2019). ``--at`` brings the fields to another um per pixel first, as if
+another scanner had made them.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from nucliseg_qp.images.slide import open_slide
 from nucliseg_qp.nuclei import Nuclei
 from nucliseg_qp.pipeline import Analysis, Engine
 from nucliseg_qp.training.metrics import match_points
+
+
+GLIOMA_MPP = 0.33
 
 
 @dataclass
@@ -82,8 +87,24 @@ def glioma_fields(folder: Path) -> list[Field]:
         labels = cv2.imread(str(folder / "masks" / name), cv2.IMREAD_UNCHANGED).astype(np.int64)
         xy = np.array([[x, y] for x, y, _ in points])
         positive = np.array([str(kind).lower().startswith("pos") for _, _, kind in points])
-        fields.append(Field(folder / "images" / name, 0.33, xy, positive, labels))
+        fields.append(Field(folder / "images" / name, GLIOMA_MPP, xy, positive, labels))
     return fields
+
+
+def rescaled(field: Field, mpp: float, folder: Path) -> Field:
+    """Give the field as it would be at another um per pixel."""
+    import cv2
+
+    image = cv2.imread(str(field.path))
+    height, width = image.shape[:2]
+    factor = field.mpp / mpp
+    size = round(width * factor), round(height * factor)
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    path = folder / field.path.name
+    cv2.imwrite(str(path), cv2.resize(image, size, interpolation=method))
+    labels = cv2.resize(field.labels.astype(np.uint16), size, interpolation=cv2.INTER_NEAREST)
+    points = field.points * [size[0] / width, size[1] / height]
+    return Field(path, mpp, points, field.positive, labels.astype(np.int64))
 
 
 def synthetic_field(folder: Path, nuclei_per_tile: float, size_px: int = 2048) -> Field:
@@ -197,15 +218,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=default_data() / "glioma_ki67")
     parser.add_argument("--config", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE")
+    parser.add_argument("--at", type=float, metavar="MPP", help="um per pixel of the glioma fields")
     args = parser.parse_args()
     engine = Engine.start(settings_of(args.config, args.set))
     with tempfile.TemporaryDirectory() as folder:
         if args.what == "glioma":
-            fields, border = glioma_fields(args.data), 12.0
+            fields, radius_px = glioma_fields(args.data), 12.0
+            if args.at:
+                fields = [rescaled(field, args.at, Path(folder)) for field in fields]
+                radius_px *= GLIOMA_MPP / args.at
+            border_px = radius_px
         else:
             fields = [synthetic_field(Path(folder), number) for number in (100, 400, 1000)]
-            border = 0.0
-        report([measure(field, engine, 12.0, border) for field in fields])
+            radius_px, border_px = 12.0, 0.0
+        report([measure(field, engine, radius_px, border_px) for field in fields])
 
 
 def settings_of(config: Path | None, pairs: list[str]) -> Settings:
