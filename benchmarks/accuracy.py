@@ -30,7 +30,6 @@ from nucliseg_qp.nuclei import Nuclei
 from nucliseg_qp.pipeline import Analysis, Engine
 from nucliseg_qp.training.metrics import match_points
 
-
 GLIOMA_MPP = 0.33
 
 

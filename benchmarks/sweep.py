@@ -18,20 +18,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from points import best_f1, find, precision_at
 from rich.console import Console
 from shipped_model import SHARES, TILE_UM, Recipe, fold_names, settings
 
 from nucliseg_qp.keypoints.model import KeypointModel, load_model
 from nucliseg_qp.keypoints.runtime import KeypointRunner, pick_device
-from nucliseg_qp.training.data import LabelledImage, read_folder, resized
+from nucliseg_qp.training.data import read_folder
 from nucliseg_qp.training.fit import FitSettings, Unlabelled, fit
-from nucliseg_qp.training.metrics import PointScore, average_precision, score_points
-from nucliseg_qp.training.validate import detect_whole
 
 GLIOMA_MPP = 0.33
 TILE_1024_UM = 256.0
-LOWEST = 0.02
-THRESHOLDS = np.round(np.arange(0.1, 0.81, 0.02), 2)
 SIGMA_UM, NMS_UM = 1.43, 2.2
 REAL_ONLY = {"endonuke": 0.9, "tissue": 0.1}
 COLUMNS = ("configuration", "AP 4 px", "AP 8 px", "EndoNuke F1", "glioma F1", "ms per tile")
@@ -42,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--only", nargs="*", help="names of configurations")
     given = parser.parse_args()
     configurations = plan(given.data, given.out, given.steps)
@@ -57,8 +54,11 @@ def main() -> None:
 def plan(data: Path, out: Path, steps: int) -> dict[str, FitSettings]:
     """Give every configuration; each differs from the first in one thing."""
     held_out = fold_names([item.name for item in read_folder(data / "endonuke")], 0)
-    base = replace(settings(Recipe(steps=steps), data, out, held_out), name="sweep")
-    goes_on = replace(base, start=out / "base" / "sweep.safetensors", learning_rate=1e-3, seed=1)
+    base = replace(
+        settings(Recipe(), data, out), name="sweep", held_out=held_out, steps=steps, batch_size=8
+    )
+    start = out / "base" / "sweep.safetensors"
+    goes_on = replace(base, start=start, learning_rate=1e-3, seed=1)
     others = Unlabelled(data / "endonuke" / "images_unlabelled", TILE_UM)
     given = {
         "base": base,
@@ -95,41 +95,16 @@ def judge(
     """Give the figures of one model; F1 at the best threshold of each set."""
     tiles = [item for item in read_folder(data / "endonuke") if item.name in held_out]
     found = [find(model, item, TILE_UM / item.image.shape[1]) for item in tiles]
-    values: dict[str, float | str] = {"configuration": name}
-    for radius in (4, 8):
-        units = [256.0 / item.image.shape[1] / radius for item in tiles]
-        truths = [item.points * unit for item, unit in zip(tiles, units, strict=True)]
-        scaled = [one * [unit, unit, 1.0] for one, unit in zip(found, units, strict=True)]
-        values[f"AP {radius} px"] = average_precision(truths, scaled, 1.0)
-    values["EndoNuke F1"] = best_f1(tiles, found, 10.0, 0.0)
     glioma = read_folder(data / "glioma_ki67")
-    values["glioma F1"] = best_f1(
-        glioma, [find(model, item, GLIOMA_MPP) for item in glioma], 12.0, 12.0
-    )
-    values["ms per tile"] = cost_ms(model)
-    return values
-
-
-def find(model: KeypointModel, item: LabelledImage, mpp: float) -> np.ndarray:
-    """Find the nuclei of an image: (k, 3) x, y in its pixels and score."""
-    runner = KeypointRunner(model, pick_device("cpu"), threshold=LOWEST)
-    small = resized(item, mpp / model.info.mpp)
-    scale = np.array(item.image.shape[1::-1]) / small.image.shape[1::-1]
-    return detect_whole(runner, small.image) * [*scale, 1.0]
-
-
-def best_f1(
-    items: list[LabelledImage], found: list[np.ndarray], radius_px: float, border_px: float
-) -> float:
-    """Match one to one at every threshold and give the best F1 of all images together."""
-    scores = []
-    for least in THRESHOLDS:
-        total = PointScore()
-        for item, one in zip(items, found, strict=True):
-            kept = one[one[:, 2] >= least]
-            total += score_points(item.points, kept, radius_px, item.image.shape[1::-1], border_px)
-        scores.append(total.f1)
-    return max(scores)
+    there = [find(model, item, GLIOMA_MPP) for item in glioma]
+    values: dict[str, float | str] = {
+        "configuration": name,
+        "AP 4 px": precision_at(tiles, found, 4.0),
+        "AP 8 px": precision_at(tiles, found, 8.0),
+        "EndoNuke F1": best_f1(tiles, found, 10.0, 0.0)[0],
+        "glioma F1": best_f1(glioma, there, 12.0, 12.0)[0],
+    }
+    return values | {"ms per tile": cost_ms(model)}
 
 
 def cost_ms(model: KeypointModel, side_px: int = 512, repeats: int = 5) -> float:
