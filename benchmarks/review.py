@@ -1,16 +1,16 @@
 """What reviews teach, measured: a model for a new look, and classes of real fields.
 
-    nice -n 10 python benchmarks/review.py finetune --minutes 10
+    python benchmarks/review.py finetune --first 100 --looks 3
     python benchmarks/review.py glioma
-    python benchmarks/review.py speed
 
-``finetune`` paints 5 fields of a look the shipped model does badly on (methyl green with a red
-chromogen, blurred; full of debris and red cells; or pale and grainy), plays their truth as a
-review, fine-tunes, and gives F1 on 3 other fields of that look and on EndoNuke and glioma fields,
-before and after. ``glioma`` plays the true classes of a third of the
-nuclei of two fields as corrections, and gives the class accuracy on the other three. Both want a
-folder with annotated images (see ``accuracy.py``) for what is not painted. ``speed`` makes a
-project of a million nuclei with the real QuPath and times `collect` and `apply`.
+``finetune`` paints five fields of a look the shipped model is weak on, plays their truth as a
+review, fine-tunes with the defaults of ``review train``, and gives F1 on three other fields of that
+look and on EndoNuke and glioma fields, before and after. Looks are numbered, see `strange_look`;
+those it takes are the first from ``--first`` on with an F1 of the shipped model below 0.85 on the
+five reviewed fields, whatever becomes of them. Numbers below 100 were used to find the method.
+``glioma`` plays the true classes of a third of the nuclei of two fields as corrections, and gives
+the class accuracy on the other three. Both want a folder with annotated images (see
+``accuracy.py``) for what is not painted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from rich.table import Table
 from nucliseg_qp.config import Settings
 from nucliseg_qp.keypoints.model import KeypointModel, load_model
 from nucliseg_qp.keypoints.runtime import pick_device
-from nucliseg_qp.nuclei import Nuclei
 from nucliseg_qp.review.finetune import fine_tune
 from nucliseg_qp.review.finetune_settings import FineTuning
 from nucliseg_qp.review.folder import Review
@@ -38,38 +37,51 @@ from nucliseg_qp.review.verdicts import ADDED, CONFIRMED, DELETED, ImageReview
 from nucliseg_qp.training.coco import CocoTile
 from nucliseg_qp.training.data import LabelledImage, read_folder
 from nucliseg_qp.training.judge import Matching, judge, score_at
-from nucliseg_qp.training.looks import Look, plain_look
+from nucliseg_qp.training.looks import Look, random_look
 from nucliseg_qp.training.metrics import match_points
 from nucliseg_qp.training.slides import write_slide
 
 SIDE_PX, MPP, PER_TILE = 800, 0.4, 295.0
+console = Console()
 
 
-def looks() -> dict[str, Look]:
-    """Give looks outside of what the model was trained on."""
-    green = replace(
-        plain_look(),
-        haematoxylin=(0.98, 0.14, 0.13),
-        dab=(0.27, 0.68, 0.68),
-        cytoplasm_od=0.2,
-        stroma_od=0.15,
-        blur_um=0.9,
+WEAK_F1 = 0.85
+REVIEWED, TESTED = range(5), range(100, 103)
+# Optical densities of red, green and blue light, from ImageJ's plugin Colour Deconvolution
+# (Landini): stains of other protocols than haematoxylin and DAB, which the model never saw.
+COUNTERSTAINS = {
+    "methyl green": (0.980, 0.144, 0.133),
+    "fast blue": (0.749, 0.606, 0.267),
+    "alcian blue": (0.875, 0.458, 0.158),
+    "feulgen": (0.464, 0.830, 0.308),
+    "fast red": (0.214, 0.851, 0.478),
+}
+CHROMOGENS = {
+    "AEC": (0.274, 0.680, 0.680),
+    "fast red": (0.214, 0.851, 0.478),
+    "fast blue": (0.749, 0.606, 0.267),
+    "DAB": (0.269, 0.568, 0.778),
+}
+
+
+def strange_look(number: int) -> tuple[str, Look]:
+    """Give a tissue like those of training in stains and through a scanner that are not."""
+    rng = np.random.default_rng([number, 77])
+    tissue = random_look(rng)
+    nuclei = str(rng.choice(list(COUNTERSTAINS)))
+    positive = str(rng.choice([name for name in CHROMOGENS if name != nuclei]))
+    red, green, blue = rng.uniform(150, 250, 3).tolist()
+    look = replace(
+        tissue,
+        haematoxylin=COUNTERSTAINS[nuclei],
+        dab=CHROMOGENS[positive],
+        white=(red, green, blue),
+        blur_um=float(rng.uniform(0.3, 1.0)),
         sharpen=0.0,
+        noise=float(rng.uniform(2, 8)),
+        density_per_mm2=float(rng.uniform(2500, 6000)),
     )
-    pale = replace(
-        plain_look(),
-        white=(170.0, 175.0, 160.0),
-        haematoxylin_od=(0.1, 0.16),
-        cytoplasm_od=0.1,
-        stroma_od=0.08,
-        texture=1.3,
-        noise=7.0,
-        blur_um=0.7,
-        sharpen=0.0,
-        jpeg_quality=40,
-    )
-    dirty = replace(plain_look(), debris_per_mm2=3000.0, red_cells_per_mm2=9000.0)
-    return {"green": green, "dirty": dirty, "pale": pale}
+    return f"{nuclei} and {positive}, glass {red:.0f} {green:.0f} {blue:.0f}", look
 
 
 def field_tile(folder: Path, seed: int, look: Look) -> tuple[Path, CocoTile]:
@@ -118,32 +130,49 @@ def f1(model: KeypointModel, tiles: list[CocoTile]) -> float:
     return score_at(judged, model.info.threshold, Matching(border_um=3.6)).f1
 
 
-def finetune(data: Path, look: Look, minutes: float, steps: int, rate: float) -> None:
+def finetune(data: Path, first: int, looks: int, how: FineTuning) -> None:
     start = load_model()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        fields = [field_tile(folder, seed, look) for seed in range(5)]
-        images = tuple(played(path, tile, start) for path, tile in fields)
-        tests = {
-            "new look, 3 other fields": [field_tile(folder, 100 + n, look)[1] for n in range(3)]
-        }
-        for part, mpp in (("endonuke", None), ("glioma_ki67", 0.33)):
-            if (data / part).is_dir():
-                tests[part] = real_tiles(data, part, mpp)
-        began = time.monotonic()
-        how = FineTuning(out=folder / "out", minutes=minutes, steps=steps, learning_rate=rate)
-        result = fine_tune([Review("truth", "", "painted", images)], how)
-        seconds = time.monotonic() - began
-        table = Table("data", "F1 before", "F1 after")
-        for part in result.before:
-            table.add_row(f"({part})", f"{result.before[part]:.3f}", f"{result.after[part]:.3f}")
-        after = load_model(result.model) if result.model else start
-        for part, tiles in tests.items():
-            table.add_row(part, f"{f1(start, tiles):.3f}", f"{f1(after, tiles):.3f}")
-    console = Console()
+    real = real_sets(data)
+    before = {name: f1(start, tiles) for name, tiles in real.items()}
+    table = Table("look", "data", "F1 before", "F1 after", "change")
+    done, number = 0, first
+    while done < looks:
+        with tempfile.TemporaryDirectory() as name:
+            told, look = strange_look(number)
+            fields = [field_tile(Path(name), seed, look) for seed in REVIEWED]
+            weak = f1(start, [tile for _, tile in fields])
+            console.print(f"look {number} ({told}): shipped model {weak:.3f} on reviewed fields")
+            if weak < WEAK_F1:
+                done += 1
+                tests = {"new look": [field_tile(Path(name), seed, look)[1] for seed in TESTED]}
+                after = taught(fields, start, replace(how, out=Path(name) / "out"))
+                was = {"new look": f1(start, tests["new look"])} | before
+                for part, tiles in (tests | real).items():
+                    now = f1(after, tiles)
+                    row = (f"{was[part]:.3f}", f"{now:.3f}", f"{now - was[part]:+.3f}")
+                    table.add_row(str(number), part, *row, end_section=part == [*was][-1])
+        number += 1
     console.print(table)
-    told = "; ".join(result.reasons) or "kept"
-    console.print(f"{seconds / 60:.1f} min, {result.share:.0%} of the way, {told}")
+
+
+def taught(
+    fields: list[tuple[Path, CocoTile]], start: KeypointModel, how: FineTuning
+) -> KeypointModel:
+    """Fine-tune on fields that somebody corrected, and tell how it went."""
+    images = tuple(played(path, tile, start) for path, tile in fields)
+    began = time.monotonic()
+    result = fine_tune([Review("truth", "", "painted", images)], how)
+    minutes = (time.monotonic() - began) / 60
+    after = load_model(result.model) if result.model else start
+    told = "; ".join(result.reasons) or f"kept, threshold {after.info.threshold}"
+    console.print(f"    {minutes:.1f} min, {result.share:.0%} of the way to the tuned, {told}")
+    return after
+
+
+def real_sets(data: Path) -> dict[str, list[CocoTile]]:
+    parts = {"endonuke": None, "glioma_ki67": 0.33}
+    there = {name: mpp for name, mpp in parts.items() if (data / name).is_dir()}
+    return {name: real_tiles(data, name, mpp) for name, mpp in there.items()}
 
 
 def glioma_review(field: Field, share: float, rng: np.random.Generator) -> ImageReview:
@@ -194,119 +223,22 @@ def glioma(data: Path) -> None:
             table.add_row(name, learnt, count, f"{before:.4f}", f"{after:.4f}")
         mean = np.mean(gains, axis=0)
         table.add_row(name, "mean", "", f"{mean[0]:.4f}", f"{mean[1]:.4f}", end_section=True)
-    Console().print(table)
-
-
-def speed(images: int, nuclei: int) -> None:
-    """Time collecting and reclassifying with the real QuPath, every nucleus looked at or none."""
-    from nucliseg_qp.palette.classes import load_palette
-    from nucliseg_qp.review.apply import apply_palette
-    from nucliseg_qp.review.collect import collect
-
-    with tempfile.TemporaryDirectory() as name:
-        root, marked = project_of(Path(name), images, nuclei)
-        began = time.monotonic()
-        [image] = collect(marked, Path(name) / "all", images=["#1"]).images
-        told = f"{len(image):,} of {image.nuclei_of_run:,} nuclei collected"
-        Console().print(f"{told} in {time.monotonic() - began:.1f} s")
-        began = time.monotonic()
-        done = apply_palette(root, load_palette("dab"))
-        problems = [one.problem for one in done if one.problem]
-        given, changed = (sum(getattr(one, key) for one in done) for key in ("given", "changed"))
-        told = f"{given:,} nuclei of {images} images reclassified, {changed:,} changed"
-        Console().print(f"{told} in {time.monotonic() - began:.1f} s", *problems)
-
-
-def project_of(folder: Path, images: int, nuclei: int) -> tuple[Path, Path]:
-    """Make a project, and a copy in which a reviewed area covers the first image."""
-    import shutil
-
-    from nucliseg_qp.nuclei import nucleus_ids
-    from nucliseg_qp.qupath.held import EntryResult, Parent
-    from nucliseg_qp.qupath.project_file import ProjectFile
-    from nucliseg_qp.qupath.project_folder import ProjectFolder
-    from nucliseg_qp.qupath.results import save_parts
-    from nucliseg_qp.qupath.worker import QuPathWorker
-
-    root, marked = folder / "project", folder / "marked"
-    root.mkdir()
-    side = 20 * (int(nuclei**0.5) + 1)
-    project = ProjectFile(ProjectFolder(root))
-    for number in range(images):
-        path = folder / f"{number}.ome.tif"
-        write_blank(path, side)
-        project.add(path)
-    project.save()
-    table = many_nuclei(nuclei, side)
-    corner = [[0, 0], [side, 0], [side, side], [0, side], [0, 0]]
-    shape = {"type": "Polygon", "coordinates": [corner]}
-    area, looked = (
-        Parent(f"00000000-0000-4000-8000-00000000000{n}", text, shape)
-        for n, text in enumerate(("NucliSeg QP", "Reviewed"))
-    )
-    with QuPathWorker(root) as worker:
-        for number in range(images):
-            parts = save_parts(folder, str(number), [(table, nucleus_ids(str(number), table))])
-            result = EntryResult(
-                number + 1, None, (area,), parts, "replace", (), side, side, 0.5, "", str(number)
-            )
-            worker.write(result)
-    shutil.copytree(root, marked)
-    with QuPathWorker(marked) as worker:
-        parts = save_parts(folder, "0", [(table, nucleus_ids("0", table))])
-        result = EntryResult(1, None, (looked,), parts, "replace", (), side, side, 0.5, "", "0")
-        worker.write(result)
-    return root, marked
-
-
-def write_blank(path: Path, side_px: int) -> None:
-    import tifffile
-
-    pixels = np.full((side_px, side_px, 3), 240, np.uint8)
-    size = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
-    units = {"PhysicalSizeXUnit": "µm", "PhysicalSizeYUnit": "µm"}
-    tifffile.imwrite(
-        path, pixels, ome=True, tile=(512, 512), compression="zlib", photometric="rgb",
-        metadata={"axes": "YXS", **size, **units},
-    )  # fmt: skip
-
-
-def many_nuclei(count: int, side_px: int) -> Nuclei:
-    """Give round nuclei on a grid with every measurement."""
-    from nucliseg_qp.palette.classes import load_palette
-    from nucliseg_qp.quantify.measure import MEASUREMENT_COLUMNS
-
-    place, row = np.arange(count), side_px // 20
-    x, y = 10.0 + 20 * (place % row), 10.0 + 20 * (place // row)
-    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    circle = 6 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    values = np.random.default_rng(0).uniform(0, 1, (len(MEASUREMENT_COLUMNS), count))
-    made = Nuclei(
-        x=x, y=y, score=np.full(count, 0.5, np.float32),
-        ring_xy=(np.stack([x, y], axis=1)[:, None] + circle).reshape(-1, 2),
-        ring_start=np.arange(count + 1) * 24,
-        measurements=dict(zip(MEASUREMENT_COLUMNS, values.astype(np.float32), strict=True)),
-    )  # fmt: skip
-    return load_palette("hsv").classify(made)
+    console.print(table)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["finetune", "glioma", "speed"])
+    parser.add_argument("what", choices=["finetune", "glioma"])
     parser.add_argument("--data", type=Path, default=default_data())
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--steps", type=int, default=FineTuning.steps)
-    parser.add_argument("--look", choices=list(looks()), default="green")
-    parser.add_argument("--rate", type=float, default=FineTuning.learning_rate)
-    parser.add_argument("--images", type=int, default=10)
-    parser.add_argument("--nuclei", type=int, default=100_000)
+    parser.add_argument("--first", type=int, default=100)
+    parser.add_argument("--looks", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=FineTuning.minutes)
     args = parser.parse_args()
-    if args.what == "speed":
-        speed(args.images, args.nuclei)
-    elif args.what == "glioma":
+    if args.what == "glioma":
         glioma(args.data)
     else:
-        finetune(args.data, looks()[args.look], args.minutes, args.steps, args.rate)
+        how = FineTuning(out=Path(), minutes=args.minutes)
+        finetune(args.data, args.first, args.looks, how)
 
 
 if __name__ == "__main__":
