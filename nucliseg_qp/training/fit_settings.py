@@ -92,7 +92,7 @@ class FitSettings:
     own: tuple[Path, ...] = ()
     unlabelled: tuple[Unlabelled, ...] = ()
     shares: dict[str, float] | None = None
-    smudges: float = 0.5
+    smudges: float = 0.3
     copy_paste: float = 0.0
     held_out: tuple[str, ...] = ()
     mpp: float = 0.55

@@ -170,7 +170,7 @@ def random_look(rng: np.random.Generator) -> Look:
         out_of_focus=float(rng.beta(1, 4)),
         dab_haze=float(rng.gamma(0.7, 0.06)),
         cytoplasm_od=float(rng.gamma(2, 0.03)),
-        cytoplasm_dab_od=float(rng.gamma(1, 0.03)),
+        cytoplasm_dab_od=_cytoplasm_dab_od(rng),
         stroma_od=float(rng.gamma(2, 0.025)),
         stroma_dab_od=float(rng.gamma(1, 0.015)),
         texture=float(rng.uniform(0.1, 1.0)),
@@ -210,6 +210,11 @@ def _positive_fraction(rng: np.random.Generator) -> float:
     if kind < 0.3:
         return float(rng.uniform(0.8, 1.0))
     return float(rng.uniform(0.05, 0.8))
+
+
+def _cytoplasm_dab_od(rng: np.random.Generator) -> float:
+    """Draw little brown around the nuclei, or as much as a stain of the cytoplasm leaves."""
+    return float(rng.uniform(0.1, 0.5) if rng.random() < 0.12 else rng.gamma(1, 0.03))
 
 
 def _simplex3(rng: np.random.Generator) -> Triple:
