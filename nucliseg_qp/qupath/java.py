@@ -56,8 +56,11 @@ class JavaProject:
     def __init__(self, root: Path, classes: Sequence[tuple[str, RGB]]) -> None:
         self._folder = ProjectFolder(root)
         self._classes = classes
-        is_new = ProjectFile(self._folder).is_new
-        self._project = QuPathProject(self._folder.project, mode="x" if is_new else "r+")
+        project = ProjectFile(self._folder)
+        if project.is_new:
+            # QuPath makes projects in empty folders only, and the lock of the run is in this one.
+            project.save()
+        self._project = QuPathProject(self._folder.project, mode="r+")
         self._add_classes()
         self._project.save(images=False)
         self._groovy = Groovy()
