@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nucliseg_qp.cli.show import UNKNOWN, printable
+from nucliseg_qp.quantify.scores import GRADES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,11 +64,16 @@ def _cell(value: object) -> Text:
 
 def outcome_table(outcomes: Sequence[ImageOutcome]) -> Table:
     """Give the table of a run: an image a line."""
-    names = dict.fromkeys(name for outcome in outcomes for name in outcome.counts)
+    names = sorted({name for outcome in outcomes for name in outcome.counts}, key=_class_place)
     return grid([_outcome_row(outcome, names) for outcome in outcomes])
 
 
-def _outcome_row(outcome: ImageOutcome, names: Mapping[str, None]) -> dict[str, object]:
+def _class_place(name: str) -> tuple[int, str]:
+    known = ("Negative", "Positive", *GRADES)
+    return known.index(name) if name in known else len(known), name
+
+
+def _outcome_row(outcome: ImageOutcome, names: Sequence[str]) -> dict[str, object]:
     known = outcome.status != "failed"
     return {
         "image": outcome.path.name,
