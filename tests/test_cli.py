@@ -356,10 +356,10 @@ def test_results_go_to_stdout_and_everything_else_to_stderr(cli, small_slide):
 
 
 def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
-    from nucliseg_qp.cli import show
+    from nucliseg_qp.cli import progress
 
-    monkeypatch.setattr(show, "PLAIN_EVERY_SECONDS", -1.0)
-    with show.BatchView(3) as view:
+    monkeypatch.setattr(progress, "PLAIN_EVERY_SECONDS", -1.0)
+    with progress.BatchView(3) as view:
         view.image(Path("a [1].svs"))
         view.stage("keypoints", 10)
         view.advance(4)
@@ -375,11 +375,11 @@ def test_a_live_bar_survives_file_names_that_look_like_markup(monkeypatch):
 
     from rich.console import Console
 
-    from nucliseg_qp.cli import show
+    from nucliseg_qp.cli import progress
 
     screen = Console(file=io.StringIO(), force_terminal=True, width=100)
-    monkeypatch.setattr(show, "_messages", screen)
-    with show.BatchView(1) as view:
+    monkeypatch.setattr(progress, "messages", screen)
+    with progress.BatchView(1) as view:
         view.image(Path("x[bold][nix].svs"))
         view.stage("outlines", 2)
         view.advance(1, 5)
@@ -504,8 +504,10 @@ def check_whole(folder: Path) -> int:
         ".gz": read_features,
         ".parquet": parquet.read_table,
         ".jpg": lambda path: cv2.imread(str(path)).shape,
+        ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
+        ".csv": lambda path: list(csv.DictReader(path.open(encoding="utf-8"))),
     }
-    whole = [path for path in finals(folder) if path.suffix != ".part"]
+    whole = [one for one in finals(folder) if ".part" not in str(one) and one.suffix != ".lock"]
     for path in whole:
         readers[path.suffix](path)
     return len(whole)

@@ -103,7 +103,8 @@ def _annotate(
 ) -> Sequence[ImageOutcome]:
     from nucliseg_qp.annotate import annotate_images
     from nucliseg_qp.cli import show
+    from nucliseg_qp.cli.progress import BatchView
 
     show.engine_line(job.engine)
-    with show.BatchView(len(images)) as view:
+    with BatchView(len(images)) as view:
         return annotate_images(images, project, job, writer, view)

@@ -57,6 +57,7 @@ def annotate_whole(root: Path, job: Job, whole: WholeProject, dry_run: bool, as_
     """Run over a project and show what became of it; give the exit code."""
     from nucliseg_qp.cli import show
     from nucliseg_qp.cli.jobs import show_outcomes, worst_code
+    from nucliseg_qp.cli.progress import BatchView
     from nucliseg_qp.cli.show_project import merge_lines
     from nucliseg_qp.projects.late import apply_staged
     from nucliseg_qp.projects.run import annotate_project
@@ -70,7 +71,7 @@ def annotate_whole(root: Path, job: Job, whole: WholeProject, dry_run: bool, as_
         return 0
     if whole.replace_all and not whole.yes and not _wants_to_lose(wanted):
         return 0
-    with show.BatchView(count) as view:
+    with BatchView(count) as view:
         if whole.apply_staged:
             outcomes = apply_staged(root, wanted.selection, view)
         else:

@@ -27,10 +27,11 @@ def demo(folder: Path = Path("nucliseg-qp-demo"), /, *, as_json: AsJson = False)
     from nucliseg_qp.cli import show
     from nucliseg_qp.cli.answer import answer
     from nucliseg_qp.cli.jobs import worst_code
+    from nucliseg_qp.cli.progress import BatchView
     from nucliseg_qp.cli.tables import demo_table
     from nucliseg_qp.demo import run_demo
 
-    with show.BatchView(2 * IMAGES) as view:
+    with BatchView(2 * IMAGES) as view:
         made = run_demo(folder, view)
     content = {"images": made.lines, "pictures": made.pictures, "project": made.project}
     answer(as_json, content, demo_table(made.lines))

@@ -65,6 +65,7 @@ def detect(
         worst_code,
         write_stages,
     )
+    from nucliseg_qp.cli.progress import BatchView
     from nucliseg_qp.detect import detect_images
 
     images = list(named_images(images).values())
@@ -73,7 +74,7 @@ def detect(
         show_plan(images, job, as_json)
         return 0
     show.engine_line(job.engine)
-    with show.BatchView(len(images)) as view:
+    with BatchView(len(images)) as view:
         outcomes = detect_images(images, out, job, view)
     show_outcomes(outcomes, as_json, out=out)
     show.note(f"results are in {out}")

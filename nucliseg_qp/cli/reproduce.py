@@ -23,6 +23,7 @@ def reproduce(record: Path, /, *, as_json: AsJson = False) -> int:
     """
     from nucliseg_qp.cli import show
     from nucliseg_qp.cli.answer import answer
+    from nucliseg_qp.cli.progress import BatchView
     from nucliseg_qp.cli.show_project import repeat_table
     from nucliseg_qp.projects.reproduce import open_record
 
@@ -30,7 +31,7 @@ def reproduce(record: Path, /, *, as_json: AsJson = False) -> int:
     for text in repetition.warnings:
         show.warn(text)
     show.engine_line(repetition.engine)
-    with show.BatchView(len(repetition.images)) as view:
+    with BatchView(len(repetition.images)) as view:
         repeated = repetition.repeat(view)
     content = {"images": repeated, "warnings": repetition.warnings}
     answer(as_json, content, repeat_table(repeated))

@@ -1,21 +1,12 @@
-"""Everything the program shows: results on stdout, progress and messages on stderr."""
+"""What the program says: results on stdout, messages on stderr."""
 
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 from rich.theme import Theme
 
@@ -23,20 +14,17 @@ from nucliseg_qp.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
     from cyclopts import CycloptsError
     from rich.console import RenderableType
 
-    from nucliseg_qp.batch import ImageOutcome
     from nucliseg_qp.pipeline import Engine
 
 __all__ = [
-    "BatchView",
     "engine_line",
     "error",
     "help_console",
+    "messages",
     "note",
     "plain",
     "printable",
@@ -46,7 +34,6 @@ __all__ = [
     "warn",
 ]
 
-PLAIN_EVERY_SECONDS = 10.0
 UNKNOWN = "–"
 WIDE_COLUMNS = 1000
 """Width of a table in a file or a pipe, where nothing has to be folded."""
@@ -66,7 +53,7 @@ THEME = Theme(
 )
 """Red and magenta are the colours that can be read on black and on white; NO_COLOR ends both."""
 
-_messages = Console(stderr=True, highlight=False, emoji=False, theme=THEME)
+messages = Console(stderr=True, highlight=False, emoji=False, theme=THEME)
 _results = Console(
     highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDE_COLUMNS, theme=THEME
 )
@@ -79,17 +66,17 @@ def help_console() -> Console:
 
 def error(text: str) -> None:
     """Print one line on stderr that says what went wrong and what to do."""
-    _messages.print(Text.assemble(("error:", "bold red"), " ", printable(text)), soft_wrap=True)
+    messages.print(Text.assemble(("error:", "bold red"), " ", printable(text)), soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """Print one line on stderr that deserves a second look."""
-    _messages.print(Text.assemble(("warning:", "magenta"), " ", printable(text)), soft_wrap=True)
+    messages.print(Text.assemble(("warning:", "magenta"), " ", printable(text)), soft_wrap=True)
 
 
 def note(text: str) -> None:
     """Print one line on stderr."""
-    _messages.print(Text(printable(text)), soft_wrap=True)
+    messages.print(Text(printable(text)), soft_wrap=True)
 
 
 def printable(text: str) -> str:
@@ -132,81 +119,3 @@ def usage_error(problem: CycloptsError) -> UsageError:
         option = ".".join(str(part) for part in first["loc"]).replace("_", "-")
         text = f"--{option} {first['input']!r}: {first['msg']}"
     return UsageError(text.rstrip("."), "See nucliseg-qp --help.")
-
-
-class BatchView:
-    """Progress of a run: a live bar on a terminal, plain lines elsewhere.
-
-    Parameters
-    ----------
-    images : int
-        Number of images of the run.
-    """
-
-    def __init__(self, images: int) -> None:
-        self._images = images
-        self._number = 0
-        self._name = ""
-        self._nuclei = 0
-        self._stage = ""
-        self._done = self._total = 0
-        self._began = self._told = time.monotonic()
-        self._live = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[nuclei]}"),
-            TimeRemainingColumn(),
-            console=_messages,
-            transient=True,
-            disable=not _messages.is_terminal,
-        )
-        self._task = self._live.add_task("starting", total=None, nuclei="")
-
-    def __enter__(self) -> Self:
-        """Start drawing."""
-        self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Stop drawing."""
-        self._live.stop()
-
-    def image(self, path: Path) -> None:
-        """Begin an image."""
-        self._number += 1
-        self._name, self._nuclei = path.name, 0
-        self._began = self._told = time.monotonic()
-        self._live.reset(self._task, description=self._title("opening"), total=None, nuclei="")
-
-    def stage(self, name: str, total: int) -> None:
-        """Begin a step of ``total`` pieces."""
-        self._stage, self._done, self._total = name, 0, total
-        self._live.reset(self._task, description=self._title(name), total=total, nuclei="")
-
-    def advance(self, pieces: int = 1, nuclei: int = 0) -> None:
-        """Tell that pieces are done and how many nuclei they gave."""
-        self._done += pieces
-        self._nuclei += nuclei
-        rate = self._nuclei / max(time.monotonic() - self._began, 0.1)
-        told = f"{self._nuclei:,} nuclei, {rate:,.0f}/s" if self._nuclei else ""
-        self._live.update(self._task, advance=pieces, nuclei=told)
-        if not _messages.is_terminal and time.monotonic() - self._told > PLAIN_EVERY_SECONDS:
-            self._told = time.monotonic()
-            note(f"{self._title(self._stage)}: {self._done}/{self._total} {told}".rstrip())
-
-    def finished(self, outcome: ImageOutcome) -> None:
-        """End an image."""
-        if outcome.problem:
-            error(outcome.problem)
-        else:
-            note(f"{self._title('done')}: {outcome.nuclei:,} nuclei in {outcome.seconds:.1f} s")
-
-    def _title(self, stage: str) -> str:
-        return f"[{self._number}/{self._images}] {self._name}: {stage}"

@@ -10,6 +10,7 @@ import numpy as np
 from nucliseg_qp.errors import InputError, OutputError
 from nucliseg_qp.images.resample import read_grid
 from nucliseg_qp.outputs import whole_file
+from nucliseg_qp.pictures.outlines import Outlines, line_px
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,15 +23,13 @@ if TYPE_CHECKING:
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.palette.classes import PathClass
 
-__all__ = ["Preview", "draw_outlines", "save_picture"]
+__all__ = ["Preview", "save_picture"]
 
 LARGEST_SCALE = 2.0
 """Small images are enlarged by at most this, so that outlines can be seen."""
 BLOCK_PX = 256
 UNREADABLE_GREY = 160
-FRACTION_BITS = 4
 JPEG_QUALITY = 90
-UNCLASSIFIED_RGB = (0, 0, 0)
 
 
 class Preview:
@@ -54,8 +53,12 @@ class Preview:
         longest = max(region.width_px, region.height_px)
         self._scale = min(LARGEST_SCALE, longest_px / longest)
         self._region = region
-        self._colours = [one.color_rgb for one in classes]
-        self.image = self._read(slide)
+        self._line_px = line_px(slide.mpp.mpp / self._scale) if slide.mpp else 1
+        # The picture begins at a whole pixel of its own, a little before the region.
+        x, y = int(region.x_px * self._scale), int(region.y_px * self._scale)
+        colours = [one.color_rgb for one in classes]
+        corner_px = x / self._scale, y / self._scale
+        self._outlines = Outlines(self._read(slide), colours, corner_px, self._scale)
 
     def _read(self, slide: Slide) -> NDArray[np.uint8]:
         region, scale = self._region, self._scale
@@ -80,10 +83,7 @@ class Preview:
 
     def add(self, nuclei: Nuclei) -> None:
         """Draw nuclei given in full-resolution pixels."""
-        # The picture begins at a whole pixel of its own, a little before the region.
-        x, y = int(self._region.x_px * self._scale), int(self._region.y_px * self._scale)
-        corner = x / self._scale, y / self._scale
-        draw_outlines(self.image, nuclei, self._colours, corner, self._scale)
+        self._outlines.add(nuclei)
 
     def save(self, path: Path) -> None:
         """Write the picture as JPEG.
@@ -93,49 +93,7 @@ class Preview:
         OutputError
             When it cannot be written.
         """
-        save_picture(path, self.image)
-
-
-def draw_outlines(
-    image: NDArray[np.uint8],
-    nuclei: Nuclei,
-    colours: Sequence[tuple[int, int, int]],
-    corner_px: tuple[float, float],
-    scale: float,
-) -> None:
-    """Draw outlines on an RGB image of shape (h, w, 3), in place.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (h, w, 3)
-        Changed.
-    nuclei : Nuclei
-        Outlines in full-resolution pixels.
-    colours : sequence of (int, int, int)
-        RGB of each class.
-    corner_px : (float, float)
-        Full-resolution position of the image's corner, x before y.
-    scale : float
-        Picture pixels per full-resolution pixel.
-    """
-    import cv2
-
-    # OpenCV counts from the centre of the first pixel, QuPath from its corner.
-    xy = ((nuclei.ring_xy - corner_px) * scale - 0.5) * (1 << FRACTION_BITS)
-    points = np.rint(xy).astype(np.int32)
-    rings = np.split(points, nuclei.ring_start[1:-1]) if len(nuclei) else []
-    for index in np.unique(nuclei.class_index).tolist():
-        chosen = [rings[row] for row in np.flatnonzero(nuclei.class_index == index).tolist()]
-        colour = colours[index] if index >= 0 else UNCLASSIFIED_RGB
-        cv2.polylines(
-            image,
-            chosen,
-            True,
-            colour,
-            lineType=cv2.LINE_AA,
-            shift=FRACTION_BITS,
-            thickness=2 if scale >= LARGEST_SCALE else 1,
-        )
+        save_picture(path, self._outlines.picture(self._line_px))
 
 
 def save_picture(path: Path, image: NDArray[np.uint8]) -> None:
@@ -148,8 +106,12 @@ def save_picture(path: Path, image: NDArray[np.uint8]) -> None:
     """
     import cv2
 
-    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix == ".jpg" else []
-    done, data = cv2.imencode(path.suffix, image[:, :, ::-1], quality)
+    # Colour at full resolution: thin lines of one colour pale otherwise.
+    full_colour = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, *full_colour]
+    done, data = cv2.imencode(
+        path.suffix, image[:, :, ::-1], options if path.suffix == ".jpg" else []
+    )
     if not done:
         raise OutputError(f"{path} cannot be encoded", "Use .jpg or .png.")
     with whole_file(path) as partial:

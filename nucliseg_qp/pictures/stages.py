@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nucliseg_qp.pictures.preview import draw_outlines, save_picture
+from nucliseg_qp.pictures.outlines import Outlines
+from nucliseg_qp.pictures.preview import save_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +25,7 @@ BACKGROUND_RGB = (255, 255, 255)
 UNKNOWN_RGB = (255, 200, 0)
 SEED_RGB = (0, 90, 255)
 LABEL_RGB = (20, 20, 20)
-
-Pixel = TypeVar("Pixel", np.bool_, np.uint8)
+LINE_PX = 2
 
 
 def stage_pictures(
@@ -50,19 +50,17 @@ def stage_pictures(
     downsample : int
         Full-resolution pixels per mask pixel.
     """
-    factor = len(masks.image) // len(masks.steps.adjusted)
-    zones = masks.steps.zones
-    seeds, unknown = _enlarged(zones.seeds > 0, factor), _enlarged(zones.unknown, factor)
-    outlined = masks.image.copy()
+    seeds, unknown = masks.steps.zones.seeds > 0, masks.steps.zones.unknown
     colours = [one.color_rgb for one in classes]
-    draw_outlines(outlined, nuclei, colours, corner_px, 1 / downsample)
+    outlines = Outlines(masks.image, colours, corner_px, 1 / downsample)
+    outlines.add(nuclei)
     return {
         "1-image": masks.image,
-        "2-adjusted": _enlarged(masks.steps.adjusted, factor),
+        "2-adjusted": masks.steps.adjusted,
         "3-background": _blend(masks.image, ~unknown & ~seeds, BACKGROUND_RGB, 0.75),
         "4-seeds": _blend(_blend(masks.image, unknown, UNKNOWN_RGB, 0.35), seeds, SEED_RGB, 0.8),
         "5-labels": _coloured(masks.labels),
-        "6-classes": outlined,
+        "6-classes": outlines.picture(LINE_PX),
     }
 
 
@@ -78,11 +76,6 @@ def save_stages(folder: Path, pictures: dict[str, NDArray[np.uint8]]) -> list[Pa
     for path, picture in zip(paths, pictures.values(), strict=True):
         save_picture(path, picture)
     return paths
-
-
-def _enlarged(picture: NDArray[Pixel], factor: int) -> NDArray[Pixel]:
-    # The flood works on fewer pixels than the image has.
-    return np.repeat(np.repeat(picture, factor, axis=0), factor, axis=1)
 
 
 def _blend(
