@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from notebook_page import save_figure
 
 from nucliseg_qp.config import MaskSettings, Settings
 from nucliseg_qp.demo import run_demo
@@ -88,6 +89,7 @@ def main() -> None:
         coarse = Engine.start(Settings(masks=MaskSettings(mpp=0.5)))
         stages = steps(drawn, Region(380, 300, 160, 160), coarse, 320)
         save_picture(PICTURES / "steps.jpg", stages)
+    save_figure(PICTURES / "image-to-plot.png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write the reference pages that the code itself dictates: options and settings.
+"""Write the pages that the code itself dictates: options, settings, Python API, notebook.
 
     python docs/make_reference.py
 
@@ -11,6 +11,9 @@ import inspect
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, get_origin
+
+from api_page import api_page
+from notebook_page import NOTEBOOK, notebook_page
 
 from nucliseg_qp.cli.app import app
 from nucliseg_qp.config import Settings
@@ -238,6 +241,8 @@ def pages() -> dict[Path, str]:
         REFERENCE / "cli.md": cli_page(),
         REFERENCE / "settings.md": settings_page(),
         REFERENCE / "model.md": model_page(),
+        REFERENCE / "python-api.md": f"{NOTE}\n{api_page()}",
+        NOTEBOOK.with_suffix(".md"): notebook_page(),
     }
 
 

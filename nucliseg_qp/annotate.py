@@ -60,6 +60,16 @@ def annotate_images(
         When the project cannot be written.
     UsageError
         When two images have the same name.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from nucliseg_qp import Engine, Job, annotate_images, load_settings
+    >>> job = Job(Engine.start(load_settings(overrides={"classes": {"palette": "dab"}})))
+    >>> image = Path("ki67_synthetic/images/low.ome.tif")
+    >>> [outcome] = annotate_images([image], Path("my_project"), job, "files")
+    >>> outcome.status, Path("my_project/project.qpproj").is_file()
+    ('done', True)
     """
     images = list(named_images(paths).values())
     # Before hours of work, not after them.

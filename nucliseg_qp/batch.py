@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from nucliseg_qp.errors import InputError, NucliSegError, OutputError, UsageError
+from nucliseg_qp.images.scope import Scope
 from nucliseg_qp.images.slide import open_slide
 from nucliseg_qp.nuclei import nucleus_ids
 from nucliseg_qp.outputs import image_stem
@@ -22,7 +23,6 @@ from nucliseg_qp.workers import open_workers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from nucliseg_qp.images.scope import Scope
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.pipeline import Engine
     from nucliseg_qp.profile import Profile
@@ -74,15 +74,23 @@ class Job:
     engine : Engine
         Model, palette and settings.
     scope : Scope
-        Part of each image.
+        Part of each image; all of it when left out.
     slide_mpp : float, optional
         Pixel size to assume, in um.
     profile : Profile, optional
         Told what the steps cost.
+
+    Examples
+    --------
+    >>> from nucliseg_qp import Engine, Job, Region, Scope, load_settings
+    >>> corner = Scope(Region(0, 0, 512, 512))
+    >>> job = Job(Engine.start(load_settings()), corner, slide_mpp=0.25)
+    >>> job.scope.region.area_px
+    262144
     """
 
     engine: Engine
-    scope: Scope
+    scope: Scope = field(default_factory=Scope)
     slide_mpp: float | None = None
     profile: Profile | None = None
 

@@ -208,6 +208,13 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
     ------
     UsageError
         When the file cannot be read or a setting is unknown or out of range; the message names it.
+
+    Examples
+    --------
+    >>> from nucliseg_qp import load_settings
+    >>> settings = load_settings(overrides={"masks": {"reach_um": 8}})
+    >>> settings.masks.reach_um, settings.classes.palette
+    (8.0, 'hsv')
     """
     merged = _read_toml(path) if path is not None else {}
     for section, values in (overrides or {}).items():

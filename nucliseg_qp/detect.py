@@ -66,6 +66,18 @@ def detect_images(
         before stay, and summary and run tell about them.
     UsageError
         When two images have the same name.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from nucliseg_qp import Engine, Job, detect_images, load_settings
+    >>> job = Job(Engine.start(load_settings()))
+    >>> image = Path("ki67_synthetic/images/medium.ome.tif")
+    >>> [outcome] = detect_images([image], Path("more_results"), job)
+    >>> outcome.status, sorted(outcome.counts)
+    ('done', ['Negative', 'Positive'])
+    >>> sorted(path.name for path in Path("more_results").iterdir())
+    ['nuclei', 'previews', 'run.json', 'summary.csv', 'tables']
     """
     images = list(named_images(paths).values())
     out = OutputFolder(make_folder(folder))

@@ -30,6 +30,15 @@ class Engine:
         Classes and the rule that tells them apart.
     stains : StainMatrix
         For optical densities.
+
+    Examples
+    --------
+    >>> from nucliseg_qp import Engine, load_settings
+    >>> engine = Engine.start(load_settings(overrides={"keypoints": {"device": "cpu"}}))
+    >>> engine.palette.names
+    ('Negative', 'Positive')
+    >>> engine.runner.device.name
+    'cpu'
     """
 
     settings: Settings

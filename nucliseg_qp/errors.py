@@ -29,6 +29,15 @@ class NucliSegError(Exception):
         What was seen, with the file's name where there is one.
     hint : str
         What to do about it, as an instruction.
+
+    Examples
+    --------
+    >>> from nucliseg_qp import NucliSegError, open_slide
+    >>> try:
+    ...     open_slide("missing.svs")
+    ... except NucliSegError as error:
+    ...     (error.message, error.hint, error.exit_code)
+    ('missing.svs does not exist', 'Check the path.', 3)
     """
 
     exit_code: ClassVar[int] = 1

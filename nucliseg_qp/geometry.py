@@ -29,6 +29,12 @@ class Region:
         reaches beyond the image.
     width_px, height_px : int
         Size in the same pixels, at least 0.
+
+    Examples
+    --------
+    >>> from nucliseg_qp import Region
+    >>> Region(0, 0, 100, 50).intersection(Region(80, 10, 100, 50))
+    Region(x_px=80, y_px=10, width_px=20, height_px=40)
     """
 
     x_px: int

@@ -47,6 +47,20 @@ class Nuclei:
     simple : bool
         Every outline is known to be a valid polygon on QuPath's grid of 0.01 px, as tracing makes
         them; then nobody needs to check.
+
+    Examples
+    --------
+    >>> from nucliseg_qp import Engine, Region, Scope, find_nuclei, load_settings, open_slide
+    >>> engine = Engine.start(load_settings())
+    >>> with open_slide("ki67_synthetic/images/high.ome.tif") as slide:
+    ...     nuclei = find_nuclei(slide, engine, Scope(Region(0, 0, 400, 400)))
+    >>> positive = nuclei.take(nuclei.class_index == nuclei.class_names.index("Positive"))
+    >>> len(positive) == nuclei.counts()["Positive"]
+    True
+    >>> bool(positive.measurements["Nucleus: DAB OD mean"].mean() > 0.2)
+    True
+    >>> nuclei.ring(0).shape[1]
+    2
     """
 
     x: NDArray[np.float64]
@@ -157,6 +171,15 @@ def nucleus_ids(image_name: str, nuclei: Nuclei) -> list[str]:
     list of str
         Version 5 UUIDs (RFC 9562) in the order of the table: the same image and keypoints give
         the same ids on every machine.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from nucliseg_qp import nucleus_ids, read_geojson
+    >>> found = read_geojson(Path("results/nuclei/low.geojson.gz"))
+    >>> ids = nucleus_ids("low.ome.tif", found.nuclei)
+    >>> len(set(ids)) == len(found.nuclei)
+    True
     """
     prefix = ID_NAMESPACE.bytes + image_name.encode()
     keys = np.rint(np.stack([nuclei.x, nuclei.y], axis=1) * 100).astype(np.int64).tolist()

@@ -17,6 +17,7 @@ from nucliseg_qp.images.tissue import find_tissue
 from nucliseg_qp.keypoints.search import Keypoints
 from nucliseg_qp.masks.statistics import SAMPLE_PX, SlideStatistics, sample_statistics
 from nucliseg_qp.masks.tile import MaskGrid, read_crop
+from nucliseg_qp.nuclei import Nuclei
 from nucliseg_qp.pictures.stages import stage_pictures
 from nucliseg_qp.work import Inline, TilePlan, Workers, tile_nuclei
 
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
     from nucliseg_qp.geometry import Tile
     from nucliseg_qp.images.slide import Slide
     from nucliseg_qp.images.tissue import TissueMask
-    from nucliseg_qp.nuclei import Nuclei
 
-__all__ = ["Analysis", "Engine", "Progress", "Silent"]
+__all__ = ["Analysis", "Engine", "Progress", "Silent", "find_nuclei"]
 
 
 class Progress(Protocol):
@@ -232,3 +232,40 @@ class Analysis:
     @property
     def _halo_px(self) -> int:
         return self.grid.halo_px(self.engine.settings.masks)
+
+
+def find_nuclei(slide: Slide, engine: Engine, scope: Scope | None = None) -> Nuclei:
+    """Find, outline, measure and classify the nuclei of an image, as one table in memory.
+
+    `detect_images` does it for whole slides, tile by tile, and tells what could not be read.
+
+    Parameters
+    ----------
+    slide : Slide
+        From `open_slide`.
+    engine : Engine
+        Model, palette and settings.
+    scope : Scope, optional
+        Part of the image; all of it when left out.
+
+    Raises
+    ------
+    InputError
+        When a part of the image cannot be read.
+
+    Examples
+    --------
+    >>> from nucliseg_qp import Engine, find_nuclei, load_settings, open_slide
+    >>> engine = Engine.start(load_settings())
+    >>> with open_slide("ki67_synthetic/images/low.ome.tif") as slide:
+    ...     nuclei = find_nuclei(slide, engine)
+    >>> 90 < len(nuclei) < 120
+    True
+    >>> list(nuclei.counts())
+    ['Negative', 'Positive']
+    """
+    analysis = Analysis(slide, engine, scope)
+    parts = list(analysis.nuclei())
+    if analysis.damage:
+        raise InputError(f"{slide.path}: {analysis.damage} could not be read", "Export it again.")
+    return Nuclei.concatenate(parts) if parts else Nuclei.empty(engine.palette.names)

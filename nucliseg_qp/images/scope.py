@@ -36,6 +36,15 @@ class Scope:
         In full-resolution pixels.
     within : shapely geometry, optional
         Polygons in full-resolution pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import shapely
+    >>> from nucliseg_qp import Region, Scope
+    >>> scope = Scope(Region(0, 0, 500, 500), shapely.Point(300, 300).buffer(100))
+    >>> scope.contains(np.array([300.0, 450.0]), np.array([350.0, 350.0])).tolist()
+    [True, False]
     """
 
     region: Region | None = None

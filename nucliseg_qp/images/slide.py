@@ -199,6 +199,16 @@ def open_slide(
         When the pixel size is missing or cannot be believed.
     UsageError
         When ``slide_mpp`` is out of range.
+
+    Examples
+    --------
+    >>> from nucliseg_qp import open_slide
+    >>> with open_slide("ki67_synthetic/images/low.ome.tif") as slide:
+    ...     pixels = slide.read_region((100, 200), 0, (64, 32))
+    >>> slide.dimensions, slide.mpp.mpp
+    ((768, 768), 0.25)
+    >>> pixels.shape, str(pixels.dtype)
+    ((32, 64, 3), 'uint8')
     """
     # The readers are made of Slide, so they can only be imported here.
     from nucliseg_qp.images.readers import open_reader

@@ -122,6 +122,12 @@ def load_palette(name_or_path: str | Path) -> Palette:
     ------
     UsageError
         When there is no such palette, or the file is broken; the message names line or field.
+
+    Examples
+    --------
+    >>> from nucliseg_qp import load_palette
+    >>> load_palette("dab-intensity").names
+    ('Negative', '1+', '2+', '3+')
     """
     name, path = str(name_or_path), Path(name_or_path)
     presets = available_palettes()

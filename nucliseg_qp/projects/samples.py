@@ -41,14 +41,7 @@ class Sample:
 
 
 def list_samples() -> list[Sample]:
-    """Describe the sample projects in the words of their own READMEs.
-
-    Examples
-    --------
-    >>> from nucliseg_qp import list_samples
-    >>> [sample.name for sample in list_samples()]
-    ['er_scores', 'ki67_synthetic', 'review_round_trip']
-    """
+    """Describe the sample projects in the words of their own READMEs."""
     return [_describe(folder) for folder in _sample_folders().values()]
 
 
@@ -74,6 +67,13 @@ def copy_sample(name: str, folder: Path | str) -> Path:
         When there is no such sample.
     OutputError
         When the folder is not empty or cannot be written to.
+
+    Examples
+    --------
+    >>> from nucliseg_qp import copy_sample
+    >>> project = copy_sample("er_scores", "my_er_scores")
+    >>> sorted(path.name for path in (project.parents[1] / "images").iterdir())
+    ['moderate.ome.tif', 'negative.ome.tif', 'strong.ome.tif', 'weak.ome.tif']
     """
     known = _sample_folders()
     if name not in known:

@@ -61,6 +61,13 @@ def score_counts(counts: Mapping[str, int], area_mm2: float | None = None) -> Sc
     -------
     Scores
         With NaN where QuPath gives NaN.
+
+    Examples
+    --------
+    >>> from nucliseg_qp import score_counts
+    >>> scores = score_counts({"Negative": 40, "1+": 30, "2+": 20, "3+": 10})
+    >>> scores.positive_percent, scores.h_score, scores.allred_score
+    (60.0, 100.0, 5)
     """
     by_grade = dict.fromkeys(("Negative", "Positive", *GRADES), 0)
     for name, number in counts.items():

@@ -68,6 +68,16 @@ def read_geojson(path: Path) -> Detections:
     InputError
         When the file is missing, broken, not GeoJSON, holds a coordinate that is not a finite
         number, or is larger than anything a slide gives.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from nucliseg_qp import read_geojson
+    >>> found = read_geojson(Path("results/nuclei/low.geojson.gz"))
+    >>> len(found.ids) == len(found.nuclei)
+    True
+    >>> sorted(found.nuclei.counts())
+    ['Negative', 'Positive']
     """
     rows: list[_Row] = []
     annotations: list[dict[str, Any]] = []

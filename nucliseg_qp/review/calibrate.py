@@ -80,6 +80,16 @@ def calibrate(
     ------
     InputError
         When there is too little; the message says how much is missing.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from nucliseg_qp import calibrate_palette, collect_review, copy_sample, load_palette
+    >>> project = copy_sample("review_round_trip", "to_calibrate").parent
+    >>> review = collect_review(project, Path("review_ben"), sent=True)
+    >>> learnt = calibrate_palette([review], load_palette("dab"), "pale-dab")
+    >>> learnt.changed, learnt.new.accuracy > learnt.old.accuracy
+    (True, True)
     """
     slides = [judged_rows(image, base) for review in reviews for image in review.images]
     filled = tuple(rows for rows in slides if len(rows.truth))

@@ -69,6 +69,15 @@ def collect(
         When the project cannot be read, no image has nuclei of a run, or there is no QuPath.
     InputError
         When a file that was sent belongs to another image or run, or was edited.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from nucliseg_qp import collect_review, copy_sample
+    >>> project = copy_sample("review_round_trip", "to_collect").parent
+    >>> review = collect_review(project, Path("review_anna"), reviewer="Anna", sent=True)
+    >>> len(review.images), review.looked_at > 80
+    (2, True)
     """
     entries = choose_entries(open_project(root), Selection(tuple(images)))
     with tempfile.TemporaryDirectory(prefix="nucliseg-qp-") as folder:
