@@ -18,7 +18,6 @@ import qupath.lib.roi.PolygonROI
 // include: lib/files.groovy
 // include: lib/ledger.groovy
 // include: lib/problem.groovy
-// include: lib/reviewed.groovy
 
 /** What a person did to the nuclei of a run, and at which of them somebody looked at all. */
 @CompileStatic
@@ -33,7 +32,6 @@ class NucliSegCorrections {
     private final ImageData imageData
     private final ProjectImageEntry entry
     private final NucliSegLedger ledger
-    private final NucliSegReviewed reviewed
     private final StringBuilder rows = new StringBuilder()
     private final List<byte[]> pieces = []
     private final Map<String, String> quoted = new HashMap<>()
@@ -46,7 +44,6 @@ class NucliSegCorrections {
         this.imageData = imageData
         this.entry = entry
         this.ledger = NucliSegLedger.read(folder, entry.getID(), imageData)
-        this.reviewed = new NucliSegReviewed(imageData.getHierarchy())
     }
 
     boolean hasRun() {
@@ -90,7 +87,7 @@ class NucliSegCorrections {
         Set<String> there = new HashSet<>()
         Collection<PathObject> nuclei = imageData.getHierarchy().getDetectionObjects()
         boolean measured = nuclei.any { PathObject it -> ledger.contains(it.getID().toString()) && it.hasMeasurements() }
-        for (PathObject it : reviewed.areas)
+        for (PathObject it : ledger.reviewed.areas)
             addArea(it)
         for (PathObject it : nuclei) {
             String id = it.getID().toString()
@@ -109,12 +106,12 @@ class NucliSegCorrections {
 
     private void collectOurs(PathObject nucleus, String before, boolean measured) {
         String change = ledger.changeOf(nucleus, before, measured)
-        if (change.isEmpty() && reviewed.contains(nucleus))
-            add(nucleus, 'confirmed', before, 'area')
-        else if (!change.isEmpty())
-            add(nucleus, change, before, change == 'confirmed' ? 'lock' : '')
-        else
+        if (change.isEmpty())
             open.add(nucleus)
+        else if (change == 'confirmed')
+            add(nucleus, change, before, nucleus.isLocked() ? 'lock' : 'area')
+        else
+            add(nucleus, change, before, '')
     }
 
     private void count(PathObject nucleus) {

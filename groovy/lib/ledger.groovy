@@ -14,6 +14,7 @@ import qupath.lib.objects.PathObject
 import qupath.lib.objects.hierarchy.PathObjectHierarchy
 
 // include: lib/problem.groovy
+// include: lib/reviewed.groovy
 
 /**
  * What the program put into an image: id, class and place of each nucleus, a line each.
@@ -30,9 +31,14 @@ class NucliSegLedger {
 
     final Map<String, String> classes = new LinkedHashMap<>()
     final Map<String, double[]> places = new HashMap<>()
+    final NucliSegReviewed reviewed
+
+    private NucliSegLedger(PathObjectHierarchy hierarchy) {
+        this.reviewed = new NucliSegReviewed(hierarchy)
+    }
 
     static NucliSegLedger read(Path folder, String entryID, ImageData imageData) {
-        NucliSegLedger ledger = new NucliSegLedger()
+        NucliSegLedger ledger = new NucliSegLedger(imageData.getHierarchy())
         Object hash = imageData.getProperty(PROPERTY)
         if (!(hash instanceof String) || !(((String) hash) ==~ /[0-9a-f]{16}/))
             return ledger
@@ -87,14 +93,25 @@ class NucliSegLedger {
         return nucleus.isLocked() ? 'confirmed' : ''
     }
 
-    /** As change, and a nucleus that was moved together with its measurements is "redrawn" as well. */
+    /**
+     * As change, and a nucleus that was moved together with its measurements is "redrawn" as well; in an area
+     * that somebody reviewed, one that was left as it is is "confirmed".
+     */
     String changeOf(PathObject nucleus, String classBefore, boolean measured) {
         String change = change(nucleus, classBefore, measured)
-        double[] place = places.get(nucleus.getID().toString())
-        if (!change.isEmpty() || place == null)
+        if (!change.isEmpty())
             return change
+        if (isMoved(nucleus))
+            return 'redrawn'
+        return reviewed.contains(nucleus) ? 'confirmed' : ''
+    }
+
+    private boolean isMoved(PathObject nucleus) {
+        double[] place = places.get(nucleus.getID().toString())
+        if (place == null)
+            return false
         double x = nucleus.getROI().getCentroidX() - place[0], y = nucleus.getROI().getCentroidY() - place[1]
-        return Math.hypot(x, y) > 0.5d ? 'redrawn' : ''
+        return Math.hypot(x, y) > 0.5d
     }
 
     /** Count all nuclei of an image by what people did to them. */

@@ -163,11 +163,16 @@ class NucliSegMerge {
         STRtree decided = decided()
         List<PathObject> fresh = []
         incoming.each { String id, PathObject it ->
-            boolean taken = (present.containsKey(id) && !free.contains(id)) || deleted.contains(id)
+            boolean taken = (present.containsKey(id) && !free.contains(id)) || deleted.contains(id) || isSettled(it)
             if (!taken && !isDecided(decided, it.getROI()))
                 fresh.add(it)
         }
         return fresh
+    }
+
+    /** Where somebody reviewed an earlier run, they looked for nuclei that it missed, too. */
+    private boolean isSettled(PathObject nucleus) {
+        return !replaceAll && !present.isEmpty() && ledger.reviewed.contains(nucleus)
     }
 
     private STRtree decided() {
