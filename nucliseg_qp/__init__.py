@@ -78,13 +78,15 @@ _HOMES = {
 """Module of each public name, and after a colon what it is called there."""
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:
+    # Hidden from type checkers, so that they know a wrong name.
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
 
-    module, _, inner = _HOMES[name].partition(":")
-    return getattr(import_module(f"{__name__}.{module}"), inner or name)
+        module, _, inner = _HOMES[name].partition(":")
+        return getattr(import_module(f"{__name__}.{module}"), inner or name)
 
 
 def __dir__() -> list[str]:
