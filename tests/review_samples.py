@@ -79,3 +79,14 @@ def make_review(folder: Path, images: dict[str, list[dict]], who: str = "Anna", 
                     tuple(read_corrections(file) for file in files))  # fmt: skip
     write_review(folder, review, files)
     return review
+
+
+MIXED = [
+    nucleus(1, "reclassified", "Positive", "Negative"),
+    nucleus(2, "confirmed", "Positive", "Positive"),
+    nucleus(3, "confirmed", "Negative", "Negative", by="area"),
+    nucleus(4, "deleted", "Negative", ""),
+    nucleus(5, "added", "", "Positive"),
+    nucleus(6, "redrawn", "Positive", "Positive"),
+]
+"""One nucleus of each decision."""

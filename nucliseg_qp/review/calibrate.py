@@ -91,7 +91,7 @@ def calibrate(
     >>> learnt.changed, learnt.new.accuracy > learnt.old.accuracy
     (True, True)
     """
-    slides = [judged_rows(image, base) for review in reviews for image in review.images]
+    slides = _by_slide([judged_rows(image, base) for one in reviews for image in one.images])
     filled = tuple(rows for rows in slides if len(rows.truth))
     new = replace(fit_palette(base, filled, keep), name=name)
     held = _held_out(base, filled, keep)
@@ -104,6 +104,14 @@ def calibrate(
         new=agreement([rows.told(palette) for rows, palette in held]),
         left_out=sum(rows.left_out for rows in slides),
     )
+
+
+def _by_slide(rows: Sequence[JudgedRows]) -> list[JudgedRows]:
+    """Put the nuclei of an image together, whoever reviewed them: none may judge what it taught."""
+    slides: dict[str, list[JudgedRows]] = {}
+    for one in rows:
+        slides.setdefault(one.slide, []).append(one)
+    return [joined(parts) for parts in slides.values()]
 
 
 def _held_out(

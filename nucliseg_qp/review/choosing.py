@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Tiles = Sequence[CocoTile]
 
-__all__ = ["Choice", "choose", "f1_of", "mixed", "painted"]
+__all__ = ["Choice", "choose", "f1_of", "mixed", "near_enough", "painted"]
 
 SHARES = (0.25, 0.375, 0.5, 0.75, 1.0)
 """How far from the start to the tuned weights."""
@@ -42,22 +42,25 @@ class Choice:
     Attributes
     ----------
     share : float
-        How far from the start to the tuned weights; 0 when nothing is better than the start.
+        How far from the start to the tuned weights; 0 is the start.
     model : KeypointModel
         The mixture.
-    gain : float
-        Of F1 on own images.
+    own_f1 : float
+        On images of the reviewer.
+    guard_f1 : tuple of float
+        On each guard.
     """
 
     share: float
     model: KeypointModel
-    gain: float
+    own_f1: float
+    guard_f1: tuple[float, ...]
 
 
 def choose(
     start: KeypointModel, trained: KeypointModel, own: Tiles, guards: Sequence[Tiles]
 ) -> Choice:
-    """Go no further from the start than half of what could be gained on own images needs.
+    """Choose between start and tuned weights by `near_enough`.
 
     Parameters
     ----------
@@ -66,34 +69,49 @@ def choose(
     own : sequence of CocoTile
         Of the reviewer, not trained on.
     guards : sequence of sequence of CocoTile
-        On each of which a choice may lose less than `GUARD_LOSS` of F1.
+        What must not get worse.
     """
-    base, before = f1_of(start, own), [f1_of(start, tiles) for tiles in guards]
-    best_of_share = []
-    for share in SHARES:
-        usable = [
-            Choice(share, model, own_f1 - base)
-            for model, own_f1, *others in _at_thresholds(mixed(start, trained, share), own, guards)
-            if all(f1 > was - GUARD_LOSS for f1, was in zip(others, before, strict=True))
-        ]
-        best_of_share += [max(usable, key=lambda one: one.gain)] if usable else []
-    best = max((one.gain for one in best_of_share), default=0.0)
-    for one in best_of_share:
-        if one.gain > 0 and one.gain >= best / 2:
-            return one
-    return Choice(0.0, start, 0.0)
+    [before] = _at_thresholds(0.0, start, (own, *guards), (0.0,))
+    tried = [
+        choice
+        for share in SHARES
+        for choice in _at_thresholds(
+            share, mixed(start, trained, share), (own, *guards), THRESHOLD_STEPS
+        )
+    ]
+    return near_enough(before, tried)
+
+
+def near_enough(start: Choice, tried: Sequence[Choice]) -> Choice:
+    """Go no further from the start than half of what could be gained on own images needs.
+
+    A choice that does worse than the start by `GUARD_LOSS` or more on a guard is out. Of equally
+    near ones the best is taken; the start, if none is better.
+    """
+    usable = [
+        one
+        for one in tried
+        if one.own_f1 > start.own_f1
+        and all(f1 > was - GUARD_LOSS for f1, was in zip(one.guard_f1, start.guard_f1, strict=True))
+    ]
+    if not usable:
+        return start
+    wanted = (start.own_f1 + max(one.own_f1 for one in usable)) / 2
+    return min(
+        (one for one in usable if one.own_f1 >= wanted), key=lambda one: (one.share, -one.own_f1)
+    )
 
 
 def _at_thresholds(
-    model: KeypointModel, own: Tiles, guards: Sequence[Tiles]
-) -> Iterator[tuple[KeypointModel, *tuple[float, ...]]]:
-    """Give a model with each threshold, and its F1 on own tiles and on each guard."""
-    judged = [judge(model, tiles, pick_device("auto")) for tiles in (own, *guards)]
-    for step in THRESHOLD_STEPS:
+    share: float, model: KeypointModel, sets: Sequence[Tiles], steps: Sequence[float]
+) -> Iterator[Choice]:
+    """Give a model with each threshold, judged on own tiles and on the guards."""
+    judged = [judge(model, tiles, pick_device("auto")) for tiles in sets]
+    for step in steps:
         threshold = round(min(max(model.info.threshold + step, 0.05), 0.95), 3)
+        own, *guards = (round(score_at(one, threshold, Matching()).f1, 4) for one in judged)
         info = model.info.model_copy(update={"threshold": threshold})
-        scores = [round(score_at(one, threshold, Matching()).f1, 4) for one in judged]
-        yield KeypointModel(info, model.net), *scores
+        yield Choice(share, KeypointModel(info, model.net), own, tuple(guards))
 
 
 def mixed(start: KeypointModel, trained: KeypointModel, share: float) -> KeypointModel:

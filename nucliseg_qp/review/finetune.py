@@ -23,7 +23,7 @@ from nucliseg_qp.training.own import train_own
 from nucliseg_qp.training.own_settings import OwnTraining
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from nucliseg_qp.keypoints.model import KeypointModel
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from nucliseg_qp.review.folder import Review
     from nucliseg_qp.training.session import Watcher
 
-__all__ = ["FineTuned", "fine_tune"]
+__all__ = ["FineTuned", "fine_tune", "reasons_against", "refuse_worse"]
 
-_PAINTED = "painted fields"
+_OWN, _PAINTED = "held out", "painted fields"
 
 
 @dataclass
@@ -77,18 +77,16 @@ def fine_tune(
     """
     check_enough(reviews)
     start = load_model(None if how.start == "default" else how.start)
+    guards = [painted(how.seed), *(read_coco(path, "validation") for path in how.guard)]
+    tests = {path.name: read_coco(path, "test") for path in how.guard}
     folder = _tiles(reviews, how, start.info.mpp)
     trained = load_model(train_own(_training(how, folder), watcher))
-    guards = [painted(how.seed), *(read_coco(path, "validation") for path in how.guard)]
-    own = read_coco(folder, "validation")
-    choice = choose(start, trained, own, [tiles for tiles in guards if tiles])
+    choice = choose(start, trained, read_coco(folder, "validation"), [g for g in guards if g])
     result = FineTuned(None, choice.share)
-    tests = {"held out": read_coco(folder, "test"), _PAINTED: painted(how.seed + 1)}
-    for path in how.guard:
-        tests[path.name] = read_coco(path, "test")
+    tests = {_OWN: read_coco(folder, "test"), _PAINTED: painted(how.seed + 1), **tests}
     result.before = {name: f1_of(start, tiles) for name, tiles in tests.items()}
     result.after = {name: f1_of(choice.model, tiles) for name, tiles in tests.items()}
-    result.reasons = _reasons(result, how.worst_loss)
+    result.reasons = reasons_against(choice.share, result.before, result.after, how.worst_loss)
     if not result.reasons:
         result.model = _save(choice.model, trained, how, result)
     _write_report(how.out / "review_training.json", result)
@@ -131,16 +129,21 @@ def _training(how: FineTuning, folder: Path) -> OwnTraining:
     )
 
 
-def _reasons(result: FineTuned, worst_loss: float) -> list[str]:
-    if not result.share:
+def reasons_against(
+    share: float, before: Mapping[str, float], after: Mapping[str, float], worst_loss: float
+) -> list[str]:
+    """Tell why a model is not kept: no better on held-out images, or worse elsewhere."""
+    if not share:
         return ["no training result kept what the start model knew"]
-    reasons = []
-    for name, before in result.before.items():
-        after = result.after[name]
-        is_own = name == "held out"
-        if (is_own and after <= before) or (not is_own and after < before - worst_loss):
-            reasons.append(f"F1 on {name} went from {before:.3f} to {after:.3f}")
-    return reasons
+    is_worse = {
+        name: after[name] <= was if name == _OWN else after[name] < was - worst_loss
+        for name, was in before.items()
+    }
+    return [
+        f"F1 on {name} went from {before[name]:.3f} to {after[name]:.3f}"
+        for name, worse in is_worse.items()
+        if worse
+    ]
 
 
 def _save(

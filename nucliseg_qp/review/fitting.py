@@ -78,6 +78,7 @@ def joined(slides: Sequence[JudgedRows]) -> JudgedRows:
         slides[0].slide,
         {name: np.concatenate([rows.features[name] for rows in slides]) for name in names},
         np.concatenate([rows.truth for rows in slides]),
+        sum(rows.left_out for rows in slides),
     )
 
 

@@ -83,14 +83,18 @@ def _annotated(review: Review, image: ImageReview) -> AnnotatedImage:
         there = np.ones(len(image), bool)
     known = np.asarray(np.isfinite(image.xy).all(axis=1), np.bool_)
     present = image.take(np.asarray(there & known, np.bool_))
+    path = _file(image)
     return AnnotatedImage(
-        path=_file(image),
+        path=path,
         annotation=Path(f"review of {review.reviewer}"),
         points=np.clip(present.xy, 0, (image.width_px, image.height_px)),
         classes=tuple(name or None for name in present.class_now.tolist()),
         areas=_trusted(image.take(known)),
         size_px=(image.width_px, image.height_px),
-        group=f"{review.project}/{image.entry}",
+        # Two people may have reviewed an image, each in a project of their own.
+        group=str(path),
+        # Pixel sizes that somebody set in QuPath are not in the file.
+        width_um=None if image.mpp is None else image.mpp * image.width_px,
     )
 
 
