@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from pages import fences, page_needs, run_block, run_page
 
 import nucliseg_qp.errors
 from nucliseg_qp.cli import INTERRUPTED
@@ -23,10 +25,10 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("sample_projects/*/*.md")]
-HOW_TO = sorted(
-    page for page in (DOCS / "how-to").glob("*.md") if "```bash\n" in page.read_text("utf-8")
-)
-FENCE = re.compile(r"^```(\w+)(?: title=\"(.+?)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+GUIDES = sorted([*(DOCS / "tutorials").glob("*.md"), *(DOCS / "how-to").glob("*.md")])
+FIRST = DOCS / "tutorials" / "first-slide.md"
+# Another test follows this one, and looks at what comes out.
+TRAINING = DOCS / "tutorials" / "train-on-your-own-slides.md"
 
 
 def load_maker():
@@ -40,29 +42,11 @@ maker = load_maker()
 VERBS = [name for name, _ in maker.verbs(app)]
 
 
-def run_page(page: Path, folder: Path) -> None:
-    """Save the files a page shows and run its bash blocks, one shell a block."""
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    for kind, title, text in FENCE.findall(page.read_text(encoding="utf-8")):
-        if title:
-            (folder / title).write_text(text, encoding="utf-8")
-        elif kind == "bash":
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", text],
-                cwd=folder,
-                env=env,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, f"{page.name}:\n{text}\n{done.stdout}{done.stderr}"
-
-
 @pytest.fixture(scope="module")
 def after_tutorial(tmp_path_factory):
     """Give the folder in which somebody followed the first tutorial."""
     folder = tmp_path_factory.mktemp("tutorial")
-    run_page(DOCS / "tutorials" / "first-slide.md", folder)
+    run_page(FIRST, folder)
     return folder
 
 
@@ -77,13 +61,43 @@ def test_the_first_tutorial_runs_as_written(after_tutorial):
     assert (after_tutorial / "my_project" / "project.qpproj").is_file()
 
 
-@pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
-def test_each_how_to_runs_as_written(page, after_tutorial, tmp_path):
-    (tmp_path / "nucliseg-qp-demo").symlink_to(after_tutorial / "nucliseg-qp-demo")
-    run_page(page, tmp_path)
-    made = [path for path in tmp_path.iterdir() if not path.is_symlink()]
-    scripts = list(tmp_path.glob("nucliseg-qp-demo/project/scripts/*.groovy"))
-    assert made or scripts, "the page made something"
+def marked(page: Path):
+    """Give a page as a parameter, marked when it wants QuPath for all of it."""
+    marks = [pytest.mark.qupath] if page_needs(page) == "QuPath" else []
+    return pytest.param(page, id=page.stem, marks=marks)
+
+
+@pytest.mark.parametrize("page", [marked(one) for one in GUIDES if one not in (FIRST, TRAINING)])
+def test_each_guide_runs_as_written(page, after_tutorial, tmp_path):
+    shutil.copytree(after_tutorial / "nucliseg-qp-demo", tmp_path / "nucliseg-qp-demo")
+    before = set(tmp_path.rglob("*"))
+    run_page(page, tmp_path, hide_qupath=True)
+    runs = any(one.kind == "bash" for one in fences(page))
+    assert not runs or set(tmp_path.rglob("*")) - before, "the page made nothing"
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_no_block_of_a_guide_escapes(page):
+    """Each is run, or saved, or says why not."""
+    text, found = page.read_text(encoding="utf-8"), fences(page)
+    assert len(found) * 2 == len(re.findall(r"^\s*(```|~~~)", text, re.MULTILINE)), "an odd fence"
+    for one in found:
+        assert one.kind == "bash" or one.title or one.not_run, (
+            f"neither run nor marked:\n{one.text}"
+        )
+        if one.title.endswith(".py"):
+            compile(one.text, one.title, "exec")
+    assert found, "a guide shows how"
+
+
+def test_the_readme_leads_to_a_project(after_tutorial, tmp_path):
+    shutil.copytree(after_tutorial / "nucliseg-qp-demo", tmp_path / "nucliseg-qp-demo")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    _, _, sixty_seconds = [one for one in fences(ROOT / "README.md") if one.kind == "bash"]
+    run_block(sixty_seconds.text, tmp_path, "README.md", hide_qupath=True)
+    assert (tmp_path / "results" / "summary.csv").is_file()
+    assert (tmp_path / "my_project" / "project.qpproj").is_file()
 
 
 def test_every_file_that_is_written_is_in_the_reference(after_tutorial):
@@ -161,8 +175,7 @@ def test_pages_load_nothing_from_elsewhere(page):
 
 
 def test_readme_begins_with_the_two_commands():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    first, second = [block for _, _, block in FENCE.findall(text)[:2]]
+    first, second = [one.text for one in fences(ROOT / "README.md")[:2]]
     assert first.count("\n") == second.count("\n") == 1
     assert first.endswith("&& .venv/bin/nucliseg-qp demo\n")
     assert second.endswith("&& .venv/bin/pytest\n")

@@ -7,7 +7,8 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from test_docs import DOCS, run_page
+from pages import run_page
+from test_docs import DOCS, TRAINING
 
 from nucliseg_qp.keypoints.model import load_model
 
@@ -24,7 +25,7 @@ def load_card():
 
 def test_the_tutorial_leads_from_a_project_to_a_model_that_detects(tmp_path: Path):
     pytest.importorskip("lightning", reason="training comes with the extra `train`")
-    run_page(DOCS / "tutorials" / "train-on-your-own-slides.md", tmp_path)
+    run_page(TRAINING, tmp_path)
     report = json.loads((tmp_path / "my_data" / "report.json").read_text())
     assert [part["groups"] for part in report["splits"].values()] == [2, 1, 1]
     assert load_model(tmp_path / "my_model" / "my-nuclei.safetensors").info.name == "my-nuclei"
