@@ -51,9 +51,9 @@ MATCH_PX = 10.0
 class Recipe:
     """How many steps each part takes, and how hard the first pulls."""
 
-    drawn_steps: int = 5000
-    tissue_steps: int = 2500
-    pseudo_steps: int = 1500
+    drawn_steps: int = 4000
+    tissue_steps: int = 2000
+    pseudo_steps: int = 1000
     learning_rate: float = 3e-3
     seed: int = 0
 

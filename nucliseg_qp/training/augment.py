@@ -50,7 +50,7 @@ class Augmentation:
         Largest standard deviation of the noise, of full scale.
     """
 
-    zoom: tuple[float, float] = (0.75, 1.6)
+    zoom: tuple[float, float] = (0.65, 1.6)
     stretch: float = 0.12
     shear: float = 0.1
     fade_share: float = 0.3

@@ -32,7 +32,7 @@ __all__ = [
 _BORDER_STRIP_UM = 2.5
 _TYPICAL_NUCLEUS_UM = 8.5
 _SMALLEST_VISIBLE = 0.3
-_RED_CELL_SHARE = 0.15
+_RED_CELL_SHARE = 0.3
 
 
 @dataclass(frozen=True)

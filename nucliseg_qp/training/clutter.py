@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["with_red_cells", "with_smudges"]
 
-_RADIUS_UM = (2.3, 4.2)
-_CLEARANCE_UM = 5.5
+_RADIUS_UM = (1.6, 4.2)
+_CLEARANCE_UM = 5.0
+_PER_MM2 = (300.0, 15000.0)
+_DARKNESS = (0.08, 0.9)
+_GREY, _BROWN = np.array([1.0, 0.95, 1.0]), np.array([0.5, 0.8, 1.0])
 _SMUDGE_CLEARANCE_UM = 3.5
 _SMUDGE_PER_MM2 = 2500.0
 # Smallest and largest radius in um, and darkest optical density: a trace as large as a nucleus
@@ -44,15 +47,16 @@ def with_red_cells(canvas: Canvas, rng: np.random.Generator, mpp: float) -> Canv
     """
     side = canvas.rgbw.shape[0]
     area_mm2 = (side * mpp / 1000.0) ** 2
-    count = int(rng.uniform(300, 6000) * area_mm2)
+    count = int(_log_uniform(rng, *_PER_MM2) * area_mm2)
     centres = _clear_of(canvas.points, rng.uniform(0, side, (count, 2)), _CLEARANCE_UM / mpp)
     density = np.zeros((side, side), np.float32)
     typical_um = float(rng.uniform(*_RADIUS_UM))
-    darkness = float(rng.uniform(0.08, 0.45))
+    darkness = _log_uniform(rng, *_DARKNESS)
     for centre in _thinned(centres, 1.6 * typical_um / mpp):
         radius_px = typical_um * float(rng.uniform(0.85, 1.15)) / mpp
         _draw_cell(density, centre, radius_px, darkness * float(rng.uniform(0.5, 1.2)), rng)
-    return _darkened(canvas, density, np.array([1.0, 0.95, 1.0]) + rng.normal(0.0, 0.12, 3))
+    colour = _GREY + float(rng.random()) * (_BROWN - _GREY) + rng.normal(0.0, 0.1, 3)
+    return _darkened(canvas, density, colour)
 
 
 def with_smudges(canvas: Canvas, rng: np.random.Generator, mpp: float) -> Canvas:
@@ -78,6 +82,10 @@ def with_smudges(canvas: Canvas, rng: np.random.Generator, mpp: float) -> Canvas
         colour = np.array(stain) / max(stain) + rng.normal(0.0, 0.08, 3)
         canvas = _darkened(canvas, density, colour)
     return canvas
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _darkened(canvas: Canvas, density: NDArray[np.float32], colour: NDArray[np.float64]) -> Canvas:
@@ -135,7 +143,7 @@ def _draw_smudge(
     smallest_um, largest_um, darkest = _SMUDGES[int(rng.random() < 0.35)]
     radius_px = float(rng.uniform(smallest_um, largest_um)) / mpp
     oval = float(rng.uniform(0.5, 1.0))
-    if rng.random() < 0.33 and largest_um < _RADIUS_UM[0]:
+    if rng.random() < 0.33 and smallest_um < _RADIUS_UM[0]:
         radius_px, oval = radius_px * 2.5, oval * 0.3
     window, distance = _oval_distance(density.shape[0], centre, radius_px, oval, rng)
     darkness = darkest * float(np.exp(-rng.uniform(0.0, 1.8)))
