@@ -53,8 +53,8 @@ def annotate(
 
     Given images, those that are not in the project are added. Given a project, its images are
     analysed as QuPath shows them, and a run that was cut off is gone on with. Nuclei of an earlier
-    run are replaced, except those that somebody reclassified, moved, redrew, locked or added;
-    those that somebody deleted stay away.
+    run are replaced, except those that somebody reclassified, moved, redrew, locked, added or left
+    in an annotation with the name or class "Reviewed"; those that somebody deleted stay away.
 
     Parameters
     ----------

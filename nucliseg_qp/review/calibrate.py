@@ -76,6 +76,11 @@ def calibrate(
     keep : sequence of str
         Classes that stay as they are.
 
+    Returns
+    -------
+    Calibration
+        The new ``palette``, and how ``old`` and ``new`` agree with the people.
+
     Raises
     ------
     InputError
@@ -93,7 +98,7 @@ def calibrate(
     """
     slides = _by_slide([judged_rows(image, base) for one in reviews for image in one.images])
     filled = tuple(rows for rows in slides if len(rows.truth))
-    new = replace(fit_palette(base, filled, keep), name=name)
+    new = replace(fit_palette(base, slides, keep), name=name)
     held = _held_out(base, filled, keep)
     return Calibration(
         before=base,

@@ -63,6 +63,11 @@ def collect(
     advance : callable, optional
         Told each image and how many of its nuclei were looked at.
 
+    Returns
+    -------
+    Review
+        What was written: an image review in ``images`` for each, ``looked_at`` counts all nuclei.
+
     Raises
     ------
     QuPathError

@@ -50,7 +50,7 @@ def fit_palette(base: Palette, slides: Sequence[JudgedRows], keep: Sequence[str]
         When a class has too few nuclei.
     """
     filled = [rows for rows in slides if len(rows.truth)]
-    fitted = check_classes(filled, base, keep)
+    fitted = check_classes(slides, base, keep)
     tried = _candidates(base.rule, fitted)
     folds = _folds(filled)
     old, *new = (_right(fit, folds, base) for fit in tried)

@@ -168,6 +168,11 @@ def read_review(folder: Path) -> Review:
 def _load(path: Path) -> dict[str, Any]:
     try:
         content = orjson.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f"{path.parent} is no review: it has no review.json",
+            "Give a folder that `nucliseg-qp review collect` wrote.",
+        ) from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror})", _AGAIN) from None
     except orjson.JSONDecodeError as error:

@@ -105,8 +105,12 @@ def check_classes(
         if fit and count < LEAST
     ]
     if missing or fitted.sum() < 1:
+        strangers = sum(rows.left_out for rows in slides)
         raise InputError(
             f"too few reviewed nuclei with measurements to fit: {', '.join(missing) or 'none'}",
-            "Review more in QuPath (show_doubtful_nuclei), or keep a class as it is with --keep.",
+            f"{strangers} have classes palette {palette.name} lacks, or no measurements: is "
+            "--palette the one they were classified by?"
+            if strangers
+            else "Review more in QuPath (show_doubtful_nuclei), or keep a class with --keep.",
         )
     return fitted
