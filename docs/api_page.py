@@ -94,13 +94,21 @@ def _items(text: str) -> Iterator[str]:
 
 def _methods(thing: type) -> Iterator[str]:
     """Give the public methods and properties of a class, with the first line of each."""
-    found = {n: one for n, one in vars(thing).items() if not n.startswith("_")}
-    told = {name: inspect.getdoc(one) or "" for name, one in found.items() if _is_told(one)}
+    told = {n: getattr(thing, n) for n, one in vars(thing).items() if _is_told(n, one)}
     if told:
         yield "**Methods and properties**\n"
-    for name, text in told.items():
-        yield f"- `{name}`: {' '.join(text.split(chr(10) * 2)[0].split())}"
+    for name, one in told.items():
+        first = (inspect.getdoc(one) or "").partition("\n\n")[0]
+        yield f"- `{name}{_arguments(one)}`: {' '.join(first.split())}"
 
 
-def _is_told(one: object) -> bool:
-    return inspect.isfunction(one) or isinstance(one, property | classmethod)
+def _is_told(name: str, one: object) -> bool:
+    kind = inspect.isfunction(one) or isinstance(one, property | classmethod)
+    return kind and not name.startswith("_")
+
+
+def _arguments(one: object) -> str:
+    if not callable(one):
+        return ""
+    names = (name for name in inspect.signature(one).parameters if name != "self")
+    return f"({', '.join(names)})"

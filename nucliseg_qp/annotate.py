@@ -54,6 +54,11 @@ def annotate_images(
     watcher : Watcher, optional
         Told about the progress.
 
+    Returns
+    -------
+    list of ImageOutcome
+        ``status``, ``counts``, ``scores`` and ``problem`` of each image.
+
     Raises
     ------
     OutputError, QuPathError

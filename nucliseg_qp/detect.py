@@ -59,6 +59,11 @@ def detect_images(
     watcher : Watcher, optional
         Told about the progress.
 
+    Returns
+    -------
+    list of ImageOutcome
+        ``status``, ``counts``, ``scores`` and ``problem`` of each image.
+
     Raises
     ------
     OutputError

@@ -191,6 +191,12 @@ def open_slide(
         Whether the image is the part OpenSlide says was scanned, as in QuPath (which goes by
         ``openslide.bounds-x`` and its kin unless told ``--no-crop``).
 
+    Returns
+    -------
+    Slide
+        A context manager with the names of openslide-python: ``dimensions``, ``read_region``,
+        ``level_downsamples`` and so on; pixels come as arrays.
+
     Raises
     ------
     InputError

@@ -87,9 +87,9 @@ def write_geojson(
     >>> from nucliseg_qp import read_geojson, write_geojson
     >>> found = read_geojson(Path("results/nuclei/low.geojson.gz"))
     >>> colours = [("Negative", (112, 112, 225)), ("Positive", (250, 62, 62))]
-    >>> [file.name for file in write_geojson(
-    ...     Path("again.geojson.gz"), [(found.nuclei, found.ids)], colours)]
-    ['again.geojson.gz']
+    >>> [file] = write_geojson(Path("again.geojson.gz"), [(found.nuclei, found.ids)], colours)
+    >>> file.name
+    'again.geojson.gz'
     """
     if not path.name.endswith(_SUFFIX):
         raise OutputError(f"{path} does not end in {_SUFFIX}", "QuPath needs that ending.")

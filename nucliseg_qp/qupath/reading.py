@@ -63,6 +63,11 @@ def read_geojson(path: Path) -> Detections:
 
     Of a detection with several parts or holes the largest outer ring is kept.
 
+    Returns
+    -------
+    Detections
+        ``nuclei``, their ``ids``, and ``annotations`` as they are in the file.
+
     Raises
     ------
     InputError
