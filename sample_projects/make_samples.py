@@ -21,18 +21,23 @@ from typing import TYPE_CHECKING, Any
 from nucliseg_qp.annotate import annotate_images
 from nucliseg_qp.batch import Job
 from nucliseg_qp.config import load_settings
-from nucliseg_qp.images.scope import Scope
 from nucliseg_qp.outputs import make_folder, whole_file
 from nucliseg_qp.pipeline import Engine
-from nucliseg_qp.projects.samples import PLACE
+from nucliseg_qp.projects.job import EntryOutcome, ProjectJob
+from nucliseg_qp.projects.run import annotate_project
+from nucliseg_qp.projects.samples import PLACE, WITH_PLACE
+from nucliseg_qp.projects.scope import ProjectScope
 from nucliseg_qp.quantify.scores import GRADES, score_counts
 from nucliseg_qp.qupath.install import choose_writer
+from nucliseg_qp.qupath.project_file import ProjectFile
+from nucliseg_qp.qupath.project_folder import ProjectFolder
 from nucliseg_qp.training.looks import Look, plain_look
 from nucliseg_qp.training.slides import SlideTruth, write_slide
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from nucliseg_qp.batch import ImageOutcome
     from nucliseg_qp.qupath.install import Writer
 
 __all__ = ["SAMPLES", "SampleImage", "SampleProject", "expected_path", "make_sample"]
@@ -44,7 +49,8 @@ MATCH_PX = 12.0
 CIRCLE_PX = 11.0
 """Radius with which the reviewer draws a nucleus that was missed."""
 KEPT = ("project.qpproj", "classifiers/*", "data/*/data.qpdata", "data/*/summary.json",
-        "nucliseg/*.json", "nucliseg/*.ledger.gz", "nucliseg/corrections/*")  # fmt: skip
+        "nucliseg/*.json", "nucliseg/*.ledger.gz", "nucliseg/results/*.json",
+        "nucliseg/corrections/*")  # fmt: skip
 """What a project needs; thumbnails and the like QuPath makes again."""
 
 
@@ -133,12 +139,29 @@ def make_sample(sample: str, folder: Path, writer: Writer | None = None) -> dict
     drawn = {path: _draw(path, one) for path, one in truths.items()}
     settings = load_settings(None, {"classes": {"palette": wanted.palette}})
     engine = Engine.start(settings)
-    outcomes = annotate_images(list(drawn), project, Job(engine, Scope()), writer)
-    counts = {one.path.name: _counts(drawn[one.path], engine, dict(one.counts)) for one in outcomes}
+    outcomes: Sequence[ImageOutcome] = (
+        _annotate_project(project, list(drawn), engine)
+        if writer == "paquo"
+        else annotate_images(list(drawn), project, Job(engine), writer)
+    )
+    counts = {
+        path.name: _counts(truth, engine.palette.names, outcome.counts)
+        for (path, truth), outcome in zip(drawn.items(), outcomes, strict=True)
+    }
     if wanted.reviewed and writer == "paquo":
         changed = _review(project, {path.name: truth for path, truth in drawn.items()})
         counts = {name: {**one, "changed": changed[name]} for name, one in counts.items()}
     return counts
+
+
+def _annotate_project(root: Path, images: list[Path], engine: Engine) -> list[EntryOutcome]:
+    """Make a project of images and find the nuclei of each, as a whole project is annotated."""
+    make_folder(root)
+    project = ProjectFile(ProjectFolder(root))
+    for path in images:
+        project.add(path)
+    project.save()
+    return annotate_project(ProjectJob(root, engine, ProjectScope()))
 
 
 def _draw(path: Path, image: SampleImage) -> SlideTruth:
@@ -147,12 +170,14 @@ def _draw(path: Path, image: SampleImage) -> SlideTruth:
     return write_slide(path, size, size, MPP, image.seed, image.nuclei_per_tile, look)
 
 
-def _counts(truth: SlideTruth, engine: Engine, found: dict[str, int]) -> dict[str, Any]:
+def _counts(
+    truth: SlideTruth, names: tuple[str, ...], outcome: Mapping[str, int]
+) -> dict[str, Any]:
     x, y = truth.points.T
     inside = (x >= 0) & (x < truth.width_px) & (y >= 0) & (y < truth.height_px)
-    names = engine.palette.names
     grades = truth.classes[inside].clip(max=len(names) - 1)
     drawn = {name: int((grades == number).sum()) for number, name in enumerate(names)}
+    found = {name: outcome.get(name, 0) for name in names}
     counts: dict[str, Any] = {"truth": drawn, "found": found}
     if set(GRADES) <= set(names):
         counts |= {"truth_scores": _scores(drawn), "found_scores": _scores(found)}
@@ -239,7 +264,7 @@ def renew(sample: str) -> dict[str, Any]:
         make_folder(target.parent)
         shutil.copyfile(path, target)
     for path in (HERE / sample).rglob("*.*"):
-        if path.suffix in (".qpproj", ".geojson"):
+        if path.suffix in WITH_PLACE:
             text = path.read_text(encoding="utf-8")
             # Java writes file:/tmp, Python file:///tmp.
             for uri in (built.as_uri(), built.as_uri().replace("file://", "file:")):

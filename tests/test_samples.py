@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import importlib.util
 import json
@@ -218,6 +219,16 @@ def test_a_folder_that_cannot_be_written_to_is_told(tmp_path, monkeypatch):
         copy_sample("er_scores", tmp_path / "x")
 
 
+def test_the_report_of_a_copy_shows_the_scores_without_a_run(tmp_path, capsys):
+    project = copy_sample("er_scores", tmp_path / "er").parent
+    assert run(["report", str(project)]) == 0, capsys.readouterr().err
+    with (project / "nucliseg" / "report" / "images.csv").open(encoding="utf-8") as file:
+        told = {row["image"]: float(row["H-score"]) for row in csv.DictReader(file)}
+    expected = json.loads(maker.expected_path("er_scores").read_text())
+    scores = {name: one["found_scores"]["h_score"] for name, one in expected.items()}
+    assert told == pytest.approx(scores, abs=0.06)
+
+
 @pytest.mark.qupath
 def test_qupath_and_paquo_open_a_copy_at_once(made, copied, qupath_probe):
     _, _, counts, expected = made
@@ -235,15 +246,3 @@ def test_qupath_and_paquo_open_a_copy_at_once(made, copied, qupath_probe):
             assert {kind: classes[kind] for kind in one["found"]} == one["found"]
     names = [image["name"] for image in qupath_probe.read_back(copied / "project")["images"]]
     assert names == [image["name"] for image in seen]
-
-
-@pytest.mark.qupath
-def test_qupath_imports_the_sample_that_was_made_anew(made, qupath_probe):
-    _, folder, counts, _ = made
-    script = folder / "project" / "scripts" / "import_nuclei.groovy"
-    answer = qupath_probe.run_script(folder / "project", script.read_text(encoding="utf-8"))
-    assert answer["problems"] == []
-    for image in qupath_probe.project(folder / "project")["images"]:
-        classes = [detection["class"] for detection in image["detections"]]
-        found = counts[image["name"]]["found"]
-        assert {kind: classes.count(kind) for kind in found} == found

@@ -8,14 +8,16 @@ from pathlib import Path
 from nucliseg_qp.errors import OutputError, UsageError
 from nucliseg_qp.outputs import make_folder, whole_file
 
-__all__ = ["PLACE", "Sample", "copy_sample", "list_samples"]
+__all__ = ["PLACE", "WITH_PLACE", "Sample", "copy_sample", "list_samples"]
 
 PLACE = "file:///nucliseg-qp-sample"
 """Stands in the projects for the folder that holds ``images`` and ``project``."""
 
+WITH_PLACE = (".qpproj", ".json", ".geojson")
+"""Endings of the files in which it stands."""
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FOLDERS = (_PACKAGE / "sample_projects", _PACKAGE.parent / "sample_projects")
-_WITH_PLACE = (".qpproj", ".geojson")
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def copy_sample(name: str, folder: Path | str) -> Path:
         raise OutputError(f"{folder} is not empty", "Name a new folder.")
     for path in _files(known[name]):
         content = path.read_bytes()
-        if path.suffix in _WITH_PLACE:
+        if path.suffix in WITH_PLACE:
             content = content.replace(PLACE.encode(), target.as_uri().encode())
         with whole_file(target / path.relative_to(known[name])) as partial:
             partial.write_bytes(content)
