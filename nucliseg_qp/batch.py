@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -182,9 +184,16 @@ def named_images(paths: Sequence[Path]) -> dict[str, Path]:
 
 def _first_spelling(paths: Sequence[Path]) -> Iterator[Path]:
     seen: dict[Path, Path] = {}
-    for path in paths:
+    for path in chain.from_iterable(map(_expanded, paths)):
         # Links stay apart: each has a name of its own.
         yield seen.setdefault(Path(os.path.abspath(path)), path)
+
+
+def _expanded(path: Path) -> list[Path]:
+    """Give what a pattern stands for where the shell left that to us, as on Windows."""
+    if not glob.has_magic(path.name) or os.path.lexists(path):
+        return [path]
+    return sorted(path.parent.glob(path.name)) or [path]
 
 
 def _same_files(one: Path, other: Path) -> UsageError:

@@ -128,7 +128,12 @@ class _Run:
         stem = image_stem(outcome.path)
         with work_folder(self._out.root / stem) as folder:
             fresh = OutputFolder(folder)
-            _write_image(analysis, stem, outcome, fresh, self._job.engine)
+            try:
+                _write_image(analysis, stem, outcome, fresh, self._job.engine)
+            except OutputError as error:
+                # Nobody knows the folder for the time of writing.
+                place = error.message.replace(str(folder), str(self._out.root))
+                raise OutputError(place, error.hint) from error
             self._set_aside(stem)
             _move(_files(fresh, stem), fresh, self._out)
         _remove(_files(self._out.earlier, stem))

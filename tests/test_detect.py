@@ -268,6 +268,14 @@ def test_images_that_would_share_their_files_are_refused(other):
         named_images([Path(other), Path("a.tif")])
 
 
+def test_patterns_the_shell_left_alone_are_understood_as_on_windows(tmp_path):
+    for name in ("b.svs", "a.svs", "c[1].svs", "d.txt"):
+        (tmp_path / name).touch()
+    assert list(named_images([tmp_path / "*.svs"])) == ["a", "b", "c[1]"]
+    assert list(named_images([tmp_path / "c[1].svs"])) == ["c[1]"]
+    assert list(named_images([tmp_path / "*.ndpi"])) == ["*"]
+
+
 def test_a_shard_like_name_alone_is_fine():
     assert list(named_images([Path("a.001.tif"), Path("a.002.tif")])) == ["a.001", "a.002"]
 

@@ -464,7 +464,7 @@ def test_a_pixel_size_is_never_guessed(tmp_path: Path, options: dict) -> None:
 
 @pytest.mark.parametrize(
     ("x", "y", "words"),
-    [(0.25, 0.3, "not square"), (250, 250, "no microscope"), (1e-4, 1e-4, "no")],
+    [(0.25, 0.3, "not square"), (250, 250, "too coarse"), (1e-4, 1e-4, "no")],
 )
 def test_a_pixel_size_that_cannot_be_is_refused(
     tmp_path: Path, x: float, y: float, words: str

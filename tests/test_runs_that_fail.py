@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 import tifffile
 
 import nucliseg_qp.detect
+import nucliseg_qp.qupath.files
 from nucliseg_qp.annotate import annotate_images
 from nucliseg_qp.batch import ImageOutcome, Job, SilentWatcher
 from nucliseg_qp.config import load_settings
@@ -180,6 +182,44 @@ def test_images_that_are_done_reach_the_project_when_a_later_one_cannot_be_writt
         annotate_images(images, tmp_path / "project", job, "files")
     project = json.loads((tmp_path / "project" / "project.qpproj").read_text(encoding="utf-8"))
     assert [one["imageName"] for one in project["images"]] == ["a.tif"]
+
+
+def test_a_project_lists_the_images_whose_nuclei_found_room(images, tmp_path, job, monkeypatch):
+    real = nucliseg_qp.qupath.files.write_manifest
+
+    def write(folder, entry_id, *rest) -> None:
+        if entry_id == 3:
+            raise OutputError("the disk is full", "Free some space.")
+        real(folder, entry_id, *rest)
+
+    monkeypatch.setattr(nucliseg_qp.qupath.files, "write_manifest", write)
+    with pytest.raises(OutputError, match="disk is full"):
+        annotate_images(images, tmp_path / "project", job, "files")
+    project = json.loads((tmp_path / "project" / "project.qpproj").read_text(encoding="utf-8"))
+    assert [one["imageName"] for one in project["images"]] == ["a.tif", "b.tif"]
+
+
+def test_an_error_names_the_place_of_the_file_not_where_it_was_being_made(
+    images, out, job, monkeypatch
+):
+    def save(_preview, path) -> None:
+        raise OutputError(f"{path} cannot be written", "Free some space.")
+
+    monkeypatch.setattr(nucliseg_qp.detect.Preview, "save", save)
+    with pytest.raises(OutputError, match=f"^{out}/previews/a.jpg cannot be written"):
+        detect_images(images[:1], out, job)
+
+
+def test_a_pipe_given_as_an_image_does_not_keep_the_run_waiting(tmp_path, out, job):
+    os.mkfifo(tmp_path / "pipe.tif")
+    [outcome] = detect_images([tmp_path / "pipe.tif"], out, job)
+    assert "pipe" in outcome.problem
+
+
+def test_links_that_lead_in_a_circle_are_one_failed_image(tmp_path, out, job):
+    (tmp_path / "circle.tif").symlink_to("circle.tif")
+    [outcome] = detect_images([tmp_path / "circle.tif"], out, job)
+    assert (outcome.status, outcome.exit_code) == ("failed", 3)
 
 
 # --- places that belong to somebody else ---------------------------------------------------------

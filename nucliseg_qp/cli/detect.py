@@ -77,9 +77,10 @@ def detect(
     with BatchView(len(images)) as view:
         outcomes = detect_images(images, out, job, view)
     show_outcomes(outcomes, as_json, out=out)
-    show.note(f"results are in {out}")
-    end_profile(profile, job)
     read = [outcome.path for outcome in outcomes if outcome.status != "failed"]
+    if read:
+        show.note(f"results are in {out}")
+    end_profile(profile, job)
     if stages is not None and read:
         write_stages(read[0], stages, job)
     return worst_code(outcomes)

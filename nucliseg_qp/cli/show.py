@@ -118,4 +118,8 @@ def usage_error(problem: CycloptsError) -> UsageError:
         first = problem.__cause__.errors()[0]
         option = ".".join(str(part) for part in first["loc"]).replace("_", "-")
         text = f"--{option} {first['input']!r}: {first['msg']}"
+        if first["type"] == "model_type":
+            text = (
+                f"--{option} {first['input']!r}: there are several settings, each --{option}.NAME"
+            )
     return UsageError(text.rstrip("."), "See nucliseg-qp --help.")

@@ -20,7 +20,7 @@ __all__ = [
     "user_calibration",
 ]
 
-MIN_MPP, MAX_MPP = 0.05, 10.0
+MIN_MPP, MAX_MPP = 0.05, 2.5
 """Finer than light can show, and too coarse to see a nucleus."""
 
 MAX_ANISOTROPY = 0.05
@@ -108,11 +108,11 @@ def user_calibration(slide_mpp: float) -> Calibration:
     Raises
     ------
     UsageError
-        When it is not between 0.05 and 10 micrometres.
+        When it is not between 0.05 and 2.5 micrometres.
     """
     if not _believable(slide_mpp):
         raise UsageError(
-            f"--slide-mpp {slide_mpp:g} is not the size of a microscope's pixel",
+            f"--slide-mpp {slide_mpp:g} is no pixel size at which nuclei can be seen",
             f"Give micrometres per pixel, {MIN_MPP:g} to {MAX_MPP:g}; 0.25 is usual at 40x.",
         )
     return Calibration(slide_mpp, slide_mpp, "--slide-mpp")
@@ -131,9 +131,8 @@ def checked_calibration(found: Calibration | None, path: Path) -> Calibration:
         raise CalibrationError(f"{path} has no pixel size", hint)
     if not (_believable(found.mpp_x) and _believable(found.mpp_y)):
         size = f"{found.mpp_x:g} x {found.mpp_y:g} um"
-        raise CalibrationError(
-            f"{path} claims pixels of {size} ({found.source}), which no microscope has", hint
-        )
+        wrong = "too coarse to see nuclei" if found.mpp > MAX_MPP else "finer than light can show"
+        raise CalibrationError(f"{path} has pixels of {size} ({found.source}), {wrong}", hint)
     if abs(found.mpp_x - found.mpp_y) > MAX_ANISOTROPY * min(found.mpp_x, found.mpp_y):
         size = f"{found.mpp_x:g} x {found.mpp_y:g} um"
         raise CalibrationError(f"{path} has pixels of {size}, which are not square", hint)

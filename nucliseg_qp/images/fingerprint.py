@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,8 +20,11 @@ def fingerprint(path: Path) -> str | None:
     Returns
     -------
     str or None
-        SHA-256 as hexadecimal text; None when the file cannot be read.
+        SHA-256 as hexadecimal text; None when it cannot be read or is no file.
     """
+    # A pipe would keep its reader waiting for ever.
+    if not os.path.isfile(path):
+        return None
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)

@@ -97,12 +97,22 @@ def write_files(
     folder = ProjectFolder(root)
     project = ProjectFile(folder)
     make_folder(root)
-    written = [_write_image(project, image, classes, shard or SHARD) for image in images]
+    written: list[WrittenImage] = []
+    try:
+        # What came before an error stays in the list.
+        written.extend(_write_image(project, image, classes, shard or SHARD) for image in images)
+    finally:
+        # Also after an error: a full disk takes a line about what is there more often than not.
+        _finish(project, classes)
+    return written
+
+
+def _finish(project: ProjectFile, classes: Sequence[tuple[str, RGB]]) -> None:
+    folder = project.folder
     merge_classes(folder, classes)
     write_script(folder.script(IMPORT_NUCLEI), groovy_source(IMPORT_NUCLEI))
     _write_readme(folder.readme)
     project.save()
-    return written
 
 
 def write_manifest(
