@@ -26,7 +26,7 @@ from nucliseg_qp.palette.stains import STAIN_COLUMNS
 from nucliseg_qp.palette.user import user_palette, user_palettes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from nucliseg_qp.nuclei import Nuclei
 
@@ -234,7 +234,10 @@ def _check_unique(names: Sequence[str], what: str) -> None:
 
 
 def _rule(file: _PaletteFile, what: str) -> Rule:
-    own = {"optical-density": _density_rule, "nearest-color": _colour_rule}
+    own: dict[str, Callable[[_PaletteFile, str], Rule]] = {
+        "optical-density": _density_rule,
+        "nearest-color": _colour_rule,
+    }
     if file.rule not in own:
         return _added_rule(file, what, tuple(own))
     if file.settings:
