@@ -29,9 +29,7 @@ try {
     if (interactive)
         NucliSegWindow.showMessage(lines.join('\n'))
 } catch (NucliSegProblem problem) {
-    if (interactive)
-        NucliSegWindow.showError(problem.message)
-    throw problem
+    println NucliSegWindow.tell(problem, interactive)
 }
 
 
@@ -64,16 +62,16 @@ class NucliSegCheck {
             NucliSegFiles.remove(temporary)
         }
         if (!problems.isEmpty())
-            throw new NucliSegProblem(lines.join('\n') + '\n\nTo fix:\n' + problems.join('\n'))
-        lines.add('all is well')
-        return lines
+            throw new NucliSegProblem('to fix:\n' + problems.join('\n') + '\n\nWhat was found:\n' + lines.join('\n'))
+        // First, because a dialog may show the first lines only.
+        return ['all is well'] + lines
     }
 
     private void ask(NucliSegEngine engine, Path temporary) {
         Map<String, Object> version = engine.ask(['--version'], temporary, PATIENCE_SECONDS)
         if (version.get('code') != 0)
             throw new NucliSegProblem("the engine does not start (exit code ${version.get('code')}): ${version.get('log')}. " +
-                'Is nucliseg-qp installed in that environment? Install it there, or name another one:  nucliseg-qp scripts install PROJECT --engine FOLDER')
+                "Is nucliseg-qp installed in that environment? Install it there, or name another one:  ${engine.install} --engine FOLDER")
         lines.add(String.valueOf(version.get('text')).trim())
         Map<String, Object> answer = engine.ask(['doctor', '--json'], temporary, PATIENCE_SECONDS)
         for (Object item : checks((String) answer.get('text'))) {

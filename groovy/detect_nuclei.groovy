@@ -28,13 +28,13 @@ import static qupath.lib.scripting.QP.getProject
 import static qupath.lib.scripting.QP.getProjectEntry
 
 // include: lib/detect.groovy
+// include: lib/progress.groovy
 // include: lib/window.groovy
 
 ImageData imageData = getCurrentImageData()
 ProjectImageEntry entry = getProjectEntry()
 List<String> given = ((binding.getVariables().get('args') ?: []) as List).collect { String.valueOf(it) }
 boolean interactive = NucliSegWindow.isInteractive(imageData) && given.isEmpty()
-NucliSegWindow window = null
 try {
     NucliSegImage.checkOpen(imageData, entry)
     NucliSegOptions options = NucliSegOptions.remembered(NucliSegFiles.folder(entry))
@@ -42,7 +42,7 @@ try {
     if (interactive && !NucliSegDialog.ask(options, imageData, NucliSegFiles.folder(entry)))
         return
     NucliSegDetection detection = new NucliSegDetection(getProject(), entry, imageData, options)
-    window = NucliSegWindow.progress('NucliSeg QP: ' + entry.getImageName())
+    NucliSegProgress window = NucliSegProgress.open('NucliSeg QP: ' + entry.getImageName())
     long told = 0
     detection.cancelled = { -> window != null && window.isCancelled() }
     detection.progress = { double share, String text ->
@@ -54,19 +54,18 @@ try {
         }
         return null
     }
-    String done = detection.run()
-    println "NucliSeg QP: ${entry.getImageName()}: ${done}"
+    try {
+        println "NucliSeg QP: ${entry.getImageName()}: ${detection.run()}"
+    } finally {
+        // Before anything is told: a dialog would belong to this window and go with it.
+        window?.close()
+    }
 } catch (NucliSegCancelled cancelled) {
     println cancelled.message
     if (!interactive)
         throw cancelled
 } catch (NucliSegProblem problem) {
-    if (interactive)
-        NucliSegWindow.showError(problem.message)
-    throw problem
-} finally {
-    if (window != null)
-        window.close()
+    println NucliSegWindow.tell(problem, interactive)
 }
 
 

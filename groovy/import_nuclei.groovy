@@ -15,11 +15,7 @@
  * Works in QuPath 0.5.1, 0.6 and 0.7, with and without the graphical interface.
  */
 
-import java.nio.file.Path
-import java.nio.file.Paths
-
 import qupath.lib.images.ImageData
-import qupath.lib.projects.Project
 import qupath.lib.projects.ProjectImageEntry
 
 import static qupath.lib.scripting.QP.getCurrentImageData
@@ -27,6 +23,7 @@ import static qupath.lib.scripting.QP.getProject
 import static qupath.lib.scripting.QP.getProjectEntry
 
 // include: lib/import.groovy
+// include: lib/window.groovy
 
 // Set it to true to renew the nuclei of an earlier run
 boolean renew = false
@@ -40,34 +37,21 @@ boolean replace = renew || given.contains('replace')
 
 ImageData imageData = getCurrentImageData()
 ProjectImageEntry entry = getProjectEntry()
-Project project = getProject()
-if (given.contains('all')) {
-    if (project == null)
-        throw new NucliSegProblem('open a project first.')
-    List<String> problems = []
-    for (ProjectImageEntry one : project.getImageList()) {
-        ImageData data = one == entry ? imageData : null
-        try {
-            println NucliSegImport.intoEntry(project, one, data, from, replace)
-        } catch (NucliSegProblem problem) {
-            println "${one.getImageName()}: ${problem.message}"
-            problems.add(one.getImageName())
-        }
+try {
+    if (given.contains('all')) {
+        NucliSegImport.intoProject(getProject(), entry, imageData, from, replace) { String it -> println it }
+        return
     }
-    if (problems)
-        throw new NucliSegProblem("${problems.size()} of ${project.getImageList().size()} images were left as they were: ${problems.join(', ')}.")
-    return
+    NucliSegImage.checkOpen(imageData, entry)
+    NucliSegImport job = NucliSegImport.find(getProject(), entry, imageData, from)
+    if (job == null) {
+        println "NucliSeg QP: ${entry.getImageName()}: nothing to import"
+        return
+    }
+    // A program that has the nuclei in memory hands them over; else they come from the files.
+    Map<String, Object> report = job.run(handed.get('nuclisegObjects') as List, replace)
+    println "NucliSeg QP: ${entry.getImageName()}: ${job.describe(report)}"
+    binding.setVariable('nuclisegReport', report)
+} catch (NucliSegProblem problem) {
+    println NucliSegWindow.tell(problem, NucliSegWindow.isInteractive(imageData))
 }
-
-NucliSegImage.checkOpen(imageData, entry)
-Path folder = NucliSegFiles.folder(entry)
-Map<String, Object> manifest = from ? NucliSegResults.find(Paths.get(from), imageData) : NucliSegFiles.read(folder.resolve(entry.getID() + '.json'))
-if (manifest == null) {
-    println "NucliSeg QP: ${entry.getImageName()}: nothing to import"
-    return
-}
-// A program that has the nuclei in memory hands them over; else they come from the files.
-NucliSegImport job = new NucliSegImport(project, entry, imageData, manifest, from ? Paths.get(from).resolve('nuclei') : folder)
-Map<String, Object> report = job.run(handed.get('nuclisegObjects') as List, replace)
-println "NucliSeg QP: ${entry.getImageName()}: ${job.describe(report)}"
-binding.setVariable('nuclisegReport', report)

@@ -29,7 +29,6 @@ import static qupath.lib.scripting.QP.getProjectEntry
 // include: lib/image.groovy
 // include: lib/ledger.groovy
 // include: lib/palette.groovy
-// include: lib/reviewed.groovy
 // include: lib/window.groovy
 
 ImageData imageData = getCurrentImageData()
@@ -64,9 +63,7 @@ try {
     String done = new NucliSegReclassification(imageData, folder, entry.getID(), palette).run(options)
     println "NucliSeg QP: ${entry.getImageName()}: ${done}"
 } catch (NucliSegProblem problem) {
-    if (interactive)
-        NucliSegWindow.showError(problem.message)
-    throw problem
+    println NucliSegWindow.tell(problem, interactive)
 }
 
 
@@ -92,7 +89,6 @@ class NucliSegReclassification {
     String run(Map<String, String> options) {
         NucliSegLedger ledger = NucliSegLedger.read(folder, entryID, imageData)
         List<PathClass> classes = palette.names.collect { String it -> PathClass.fromString(it) }
-        NucliSegReviewed reviewed = new NucliSegReviewed(imageData.getHierarchy())
         List<PathObject> done = []
         kept = 0
         changed = 0
@@ -101,7 +97,7 @@ class NucliSegReclassification {
             if (!isOurs(ledger, nucleus))
                 continue
             double[] answer = palette.classify(nucleus)
-            boolean touched = nucleus.isLocked() || reviewed.contains(nucleus) ||
+            boolean touched = nucleus.isLocked() || ledger.reviewed.contains(nucleus) ||
                 (ledger.contains(id) && !ledger.changeOf(nucleus, ledger.classes.get(id), true).isEmpty())
             if (touched || answer[0] < 0) {
                 kept++

@@ -38,7 +38,5 @@ try {
     if (interactive)
         NucliSegWindow.showMessage(done)
 } catch (NucliSegProblem problem) {
-    if (interactive)
-        NucliSegWindow.showError(problem.message)
-    throw problem
+    println NucliSegWindow.tell(problem, interactive)
 }

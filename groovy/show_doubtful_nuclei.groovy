@@ -2,8 +2,8 @@
  * NucliSeg QP: show doubtful nuclei
  *
  * Steps through the nuclei whose class is least sure, so that review time goes where it counts.
- * Keys, once the image has the focus: 1 to 9 set the class and go on, Enter confirms the class it has,
- * right and left go on and back, Escape ends. A nucleus you decided on is locked, so the next run keeps it.
+ * A small window has a button and a key for each class: it sets the class and goes on. Enter confirms the class
+ * it has, right and left go on and back, Escape ends. A nucleus you decided on is locked, so the next run keeps it.
  *
  * Without a window it prints the list and selects the first nucleus. Argument: count=200 (how many).
  *
@@ -21,7 +21,6 @@ import qupath.lib.objects.classes.PathClass
 import qupath.lib.projects.ProjectImageEntry
 
 import static qupath.lib.scripting.QP.getCurrentImageData
-import static qupath.lib.scripting.QP.getProject
 import static qupath.lib.scripting.QP.getProjectEntry
 
 // include: lib/doubt.groovy
@@ -38,8 +37,7 @@ try {
     if (!(count ==~ /[1-9]\d{0,5}/))
         throw new NucliSegProblem("count=${count} is not a number of nuclei.")
     NucliSegLedger ledger = NucliSegLedger.read(NucliSegFiles.folder(entry), entry.getID(), imageData)
-    List<PathClass> classes = getProject().getPathClasses().findAll { it != null && it != PathClass.NULL_CLASS } as List<PathClass>
-    NucliSegDoubt doubt = new NucliSegDoubt(imageData, ledger, classes, count.toInteger())
+    NucliSegDoubt doubt = new NucliSegDoubt(imageData, ledger, NucliSegDoubt.choices(entry, imageData), count.toInteger())
     doubt.select()
     if (interactive) {
         new NucliSegReview(doubt).start()
@@ -49,13 +47,11 @@ try {
         }
     }
 } catch (NucliSegProblem problem) {
-    if (interactive)
-        NucliSegWindow.showError(problem.message)
-    throw problem
+    println NucliSegWindow.tell(problem, interactive)
 }
 
 
-/** Keys and the view that follows; needs QuPath's window. */
+/** A small window with a button for each class; the view follows. Its keys work over the image too. */
 @TypeChecked(TypeCheckingMode.SKIP)
 class NucliSegReview {
 
@@ -63,49 +59,60 @@ class NucliSegReview {
 
     private final NucliSegDoubt doubt
     private final Object viewer
+    private final Object imageData
+    private Object label
+    private Object buttons
+    private Object stage
     private Object filter
-    private Class keyEvent
 
     NucliSegReview(NucliSegDoubt doubt) {
         this.doubt = doubt
         viewer = NucliSegWindow.gui().getViewer()
+        imageData = viewer.getImageData()
     }
 
     void start() {
-        keyEvent = Class.forName('javafx.scene.input.KeyEvent')
-        filter = { event -> if (press(event.getCode().getName())) event.consume() }.asType(Class.forName('javafx.event.EventHandler'))
-        String keys = [doubt.classes, 1..doubt.classes.size()].transpose().collect { "${it[1]} ${it[0]}" }.take(9).join(', ')
-        NucliSegWindow.showMessage("${doubt.queue.size()} nuclei, the least sure first.\n\nKeys: ${keys}, Enter confirms, left and right, Escape ends.")
         NucliSegWindow.onScreen {
-            viewer.getView().addEventFilter(keyEvent.KEY_PRESSED, filter)
-            viewer.getView().requestFocus()
+            label = NucliSegWindow.make('scene.control.Label', String, '')
+            label.setMinWidth(420.0d)
+            buttons = NucliSegWindow.make('scene.layout.HBox', double, 6.0d)
+            buttons.getChildren().addAll(keys().collect { String key, String text ->
+                NucliSegWindow.button("${key}  ${text}".toString()) { press(key) }
+            })
+            stage = NucliSegWindow.show(NucliSegWindow.TITLE + ': doubtful nuclei', [label, buttons]) { end() }
+            filter = NucliSegWindow.handler { if (press(it.getCode().getName().replace('Numpad ', ''))) it.consume() }
+            // Started once more, it takes the place of the one before: two would both hear the keys.
+            Object before = viewer.getView().getProperties().put(NucliSegWindow.TITLE) { end() }
+            before?.call()
+            listeners { Object one, Object pressed -> one.addEventFilter(pressed, filter) }
             look()
         }
     }
 
+    private Map<String, String> keys() {
+        Map<String, String> keys = [:]
+        doubt.classes.eachWithIndex { PathClass it, int i -> keys.put(String.valueOf(i + 1), it.toString()) }
+        return keys + [Enter: 'right as it is', Left: 'back', Right: 'on', Esc: 'end']
+    }
+
+    private void listeners(Closure change) {
+        Object pressed = Class.forName('javafx.scene.input.KeyEvent').KEY_PRESSED
+        [stage.getScene(), viewer.getView()].each { Object it -> change.call(it, pressed) }
+    }
+
     private boolean press(String key) {
-        if (key == 'Esc')
-            return end('review ended')
+        boolean ours = viewer.getImageData().is(imageData)
+        if (key == 'Esc' || !ours) {
+            end()
+            return ours
+        }
+        if (!keys().containsKey(key))
+            return false
         if (key == 'Right' || key == 'Left')
             doubt.step(key == 'Right' ? 1 : -1)
-        else if (key == 'Enter')
-            decide(doubt.current().getPathClass())
-        else if (key ==~ /[1-9]/ && key.toInteger() <= doubt.classes.size())
-            decide(doubt.classes[key.toInteger() - 1])
-        else
-            return false
+        else if (!doubt.decide(key == 'Enter' ? doubt.current().getPathClass() : doubt.classes[key.toInteger() - 1]))
+            return finish()
         look()
-        return true
-    }
-
-    private void decide(PathClass wanted) {
-        if (!doubt.decide(wanted))
-            end('that was the last one; save the image (Ctrl+S) and run send_corrections')
-    }
-
-    private boolean end(String text) {
-        viewer.getView().removeEventFilter(keyEvent.KEY_PRESSED, filter)
-        Class.forName('qupath.fx.dialogs.Dialogs').showInfoNotification(NucliSegWindow.TITLE, text)
         return true
     }
 
@@ -113,6 +120,18 @@ class NucliSegReview {
         def roi = doubt.current().getROI()
         viewer.setDownsampleFactor(DOWNSAMPLE)
         viewer.setCenterPixelLocation(roi.getCentroidX(), roi.getCentroidY())
-        Class.forName('qupath.fx.dialogs.Dialogs').showInfoNotification(NucliSegWindow.TITLE, doubt.line())
+        label.setText(doubt.line())
+    }
+
+    private boolean finish() {
+        listeners { Object one, Object pressed -> one.removeEventFilter(pressed, filter) }
+        buttons.setDisable(true)
+        label.setText('That was the last one. Save the image (Ctrl+S), then run send_corrections.')
+        return true
+    }
+
+    private void end() {
+        finish()
+        stage.hide()
     }
 }

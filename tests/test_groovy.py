@@ -25,9 +25,12 @@ FOLDER = HERE.parent / "groovy"
 SCRIPTS = sorted(path.name for path in FOLDER.glob("*.groovy"))
 ALL = [*SCRIPTS, BULK_OBJECTS]
 CODENARC = os.environ.get("NUCLISEG_QP_CODENARC")
-"""Folder with CodeNarc's jars and those of Groovy 4, as in the npm package npm-groovy-lint."""
-GROOVY5 = os.environ.get("NUCLISEG_QP_GROOVY5")
-"""A jar of Groovy 5, or a folder with jars; QuPath 0.7's app folder serves."""
+"""Folder with CodeNarc's jars and those of its Groovy, as in the npm package npm-groovy-lint."""
+GROOVY = [one for one in os.environ.get("NUCLISEG_QP_GROOVY", "").split(os.pathsep) if one]
+"""Jars of Groovy, or folders with its jars; the app folder of QuPath serves."""
+needs_codenarc = pytest.mark.skipif(
+    not CODENARC, reason="NUCLISEG_QP_CODENARC names no folder with CodeNarc's jars"
+)
 
 
 def test_the_scripts_of_the_package_are_found():
@@ -100,63 +103,66 @@ def run_java(classes, *arguments):
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
 
 
-def compiled(classes, mode, folder):
-    """Compile all scripts; gives the version of Groovy, the good ones and the complaints."""
+def compiled(classes, folder):
+    """Compile all scripts; gives the good ones and the complaints."""
     scripts = sorted(str(path) for path in folder.glob("*.groovy"))
     checker = str(HERE / "compile_scripts.groovy")
-    answer = run_java(classes, "groovy.ui.GroovyMain", checker, mode, *scripts)
-    lines = answer.stdout.splitlines()
+    answer = run_java(classes, "groovy.ui.GroovyMain", checker, *scripts)
     assert answer.returncode == 0, answer.stderr
+    version, *lines = answer.stdout.splitlines()
+    assert version.startswith("groovy ")
     good = [line for line in lines if line.startswith("ok ")]
-    return lines[0], len(good), "\n".join(line for line in lines[1:] if line not in good)
+    return len(good), version + "\n".join(line for line in lines if line not in good)
 
 
-@pytest.mark.skipif(
-    not CODENARC, reason="NUCLISEG_QP_CODENARC names no folder with CodeNarc's jars"
+@pytest.mark.skipif(not GROOVY, reason="NUCLISEG_QP_GROOVY names no jar of Groovy")
+@pytest.mark.parametrize("place", GROOVY)
+def test_every_groovy_compiles_every_script_without_qupath(place, assembled):
+    good, said = compiled(jars(place), assembled)
+    assert good == len(ALL), said
+
+
+@pytest.mark.skipif(not GROOVY, reason="NUCLISEG_QP_GROOVY names no jar of Groovy")
+@pytest.mark.parametrize(
+    "bug",
+    [
+        "def f( {",
+        "import java.nio.file.Pathz\nPathz x = null",
+        "class A { int f() { 1 }\n private int f(int x) { x } }",
+        "class A { final int x = 1\n void f() { x = 2 } }",
+    ],
 )
-def test_groovy_4_compiles_every_script_without_qupath(assembled):
-    version, good, problems = compiled(jars(CODENARC), "syntax", assembled)
-    assert version.startswith("groovy 4.0.")
-    assert (good, problems) == (len(ALL), "")
+def test_the_compiler_would_find_a_bug_without_qupath(tmp_path, bug):
+    (tmp_path / "bad.groovy").write_text(bug)
+    for place in GROOVY:
+        assert compiled(jars(place), tmp_path)[0] == 0
 
 
-@pytest.mark.skipif(not GROOVY5, reason="NUCLISEG_QP_GROOVY5 names no jar of Groovy 5")
-def test_groovy_5_compiles_every_script_without_qupath(assembled):
-    version, good, problems = compiled(jars(GROOVY5), "syntax", assembled)
-    assert version.startswith("groovy 5.")
-    assert (good, problems) == (len(ALL), "")
-
-
-@pytest.mark.skipif(
-    not CODENARC, reason="NUCLISEG_QP_CODENARC names no folder with CodeNarc's jars"
-)
-def test_codenarc_finds_no_bug(assembled):
+def lint(folder):
+    """Let CodeNarc look at all scripts; gives its report."""
     answer = run_java(
         [*jars(CODENARC), Path(CODENARC)],
         "org.codenarc.CodeNarc",
-        f"-basedir={assembled}",
+        f"-basedir={folder}",
         "-includes=*.groovy",
         f"-rulesetfiles=file:{HERE / 'codenarc.groovy'}",
         "-report=console",
     )
-    assert f"TotalFiles={len(ALL)} " in answer.stdout, answer.stderr
-    found = [line for line in answer.stdout.splitlines() if "Violation" in line or "File:" in line]
-    assert not [line for line in found if "Violation: " in line], "\n".join(found)
+    assert "TotalFiles=" in answer.stdout, answer.stderr
+    return answer.stdout
 
 
-@pytest.mark.skipif(
-    not CODENARC, reason="NUCLISEG_QP_CODENARC names no folder with CodeNarc's jars"
-)
+@needs_codenarc
+def test_codenarc_finds_no_bug(assembled):
+    report = lint(assembled)
+    assert f"TotalFiles={len(ALL)} " in report
+    assert "Violation: " not in report, report
+
+
+@needs_codenarc
 def test_codenarc_would_find_a_bug(tmp_path):
     (tmp_path / "bad.groovy").write_text("def f(Integer a) { if (a = 1) { return }\n}\n")
-    answer = run_java(
-        [*jars(CODENARC), Path(CODENARC)],
-        "org.codenarc.CodeNarc",
-        f"-basedir={tmp_path}",
-        f"-rulesetfiles=file:{HERE / 'codenarc.groovy'}",
-        "-report=console",
-    )
-    assert "AssignmentInConditional" in answer.stdout
+    assert "AssignmentInConditional" in lint(tmp_path)
 
 
 @pytest.mark.qupath

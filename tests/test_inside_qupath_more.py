@@ -240,7 +240,7 @@ def test_the_least_sure_nuclei_come_first_and_decisions_stay(qupath_probe, proje
         "doubt.select()\n",
         "doubt.select()\n"
         "assert doubt.decide(doubt.current().getPathClass())\n"
-        "def other = classes.find { it != doubt.current().getPathClass() }\n"
+        "def other = doubt.classes.find { it != doubt.current().getPathClass() }\n"
         "assert doubt.step(1) && doubt.step(-1) && doubt.decide(other)\n"
         "println 'now ' + doubt.line(); return\n",
     )
@@ -287,7 +287,7 @@ def test_check_installation_says_what_is_wrong(qupath_probe, project, body, word
     assert words in said["problem"]
     use_engine(project, str(project / "gone" / "python"))
     [said] = qupath_probe.run_steps(project, step(CHECK), save=False)
-    assert "the engine was not found" in said["problem"]
+    assert "was not found" in said["problem"]
 
 
 def test_an_engine_on_another_computer(qupath_probe, tmp_path):

@@ -5,19 +5,16 @@ import groovy.transform.CompileStatic
 import java.nio.charset.StandardCharsets
 import java.nio.file.Files
 import java.nio.file.Path
-import java.util.concurrent.BlockingQueue
-import java.util.concurrent.LinkedBlockingQueue
 import java.util.concurrent.TimeUnit
 
 // include: lib/files.groovy
+// include: lib/process.groovy
 
-/** Starts the engine as a process of its own and listens to it. */
+/** Starts the engine and listens to it. */
 @CompileStatic
 class NucliSegEngine {
 
     static final int FORMAT = 1
-    private static final String END = '\u0000end'
-    private static final int PATIENCE_SECONDS = 3
 
     final List<String> command
     final boolean remote
@@ -27,13 +24,16 @@ class NucliSegEngine {
     /** Told of every event. */
     Closure<Void> listener = { Map event -> null }
 
-    private Process process
+    /** What to type to put the engine right. */
+    final String install
+    private NucliSegProcess process
     private boolean greeted = false
     private Map<String, Object> result
     private Map<String, Object> failure
     private String lastWords = ''
 
-    NucliSegEngine(Map<String, Object> place) {
+    NucliSegEngine(Map<String, Object> place, String install) {
+        this.install = install
         command = [] as List<String>
         for (Object it : (List) place.get('command') ?: [])
             command.add(String.valueOf(it))
@@ -47,21 +47,16 @@ class NucliSegEngine {
     /** Find the engine that "nucliseg-qp scripts install" wrote down for this system. */
     static NucliSegEngine find(Path folder) {
         Map<String, Object> content = NucliSegFiles.read(folder.resolve('engine.json'))
+        String install = "nucliseg-qp scripts install \"${folder.getParent()}\""
         if (content == null)
-            throw new NucliSegProblem('this project does not know where the engine is. In a terminal, run:  ' +
-                "nucliseg-qp scripts install \"${folder.getParent()}\"")
+            throw new NucliSegProblem("this project does not know where the engine is. In a terminal, run:  ${install}")
+        String system = NucliSegProcess.system()
         Map<String, Object> engines = (Map<String, Object>) content.get('engines') ?: [:]
-        Map<String, Object> place = (Map<String, Object>) (engines.get(system()) ?: engines.get('any'))
-        NucliSegEngine engine = place == null ? null : new NucliSegEngine(place)
+        Map<String, Object> place = (Map<String, Object>) (engines.get(system) ?: engines.get('any'))
+        NucliSegEngine engine = place == null ? null : new NucliSegEngine(place, install)
         if (engine == null || engine.command.isEmpty())
-            throw new NucliSegProblem("this project knows no engine for ${system()}. On this computer, in a terminal, run:  " +
-                "nucliseg-qp scripts install \"${folder.getParent()}\"")
+            throw new NucliSegProblem("this project knows no engine for ${system}. On this computer, in a terminal, run:  ${install}")
         return engine
-    }
-
-    static String system() {
-        String name = System.getProperty('os.name').toLowerCase(Locale.ENGLISH)
-        return name.contains('win') ? 'windows' : name.contains('mac') ? 'mac' : 'linux'
     }
 
     /** Run the engine for one image; gives what result.json holds. Ends the process whatever happens. */
@@ -76,107 +71,66 @@ class NucliSegEngine {
             Files.write(file, JsonOutput.toJson(asked).getBytes(StandardCharsets.UTF_8))
             arguments = ['run-request', file.toString(), '--end-with-stdin']
         }
-        BlockingQueue<String> lines = start(arguments, folder)
+        process = start(arguments, folder)
         try {
-            if (remote)
-                say(JsonOutput.toJson(asked))
-            listen(lines, folder)
+            // When it ended at once, its exit code and its log tell why.
+            if (remote && !process.say(JsonOutput.toJson(asked)))
+                lastWords = 'it closed its input'
+            listen(folder)
             return checked(process.waitFor(), folder)
         } catch (InterruptedException ignored) {
             Thread.currentThread().interrupt()
             throw new NucliSegCancelled()
         } finally {
-            end()
+            process.end()
         }
     }
 
     /** Run the engine for a short answer, such as its version; gives exit code and what it said. */
     Map<String, Object> ask(List<String> arguments, Path folder, int seconds) {
-        BlockingQueue<String> lines = start(arguments, folder)
+        process = start(arguments, folder)
         List<String> said = []
         try {
             long limit = System.nanoTime() + TimeUnit.SECONDS.toNanos(seconds)
-            process.getOutputStream().close()
+            process.closeInput()
             String line = ''
-            while (line != END) {
-                line = lines.poll(200, TimeUnit.MILLISECONDS)
-                if (line != null && line != END)
+            while (line != NucliSegProcess.END) {
+                line = process.line(200)
+                if (line != null && line != NucliSegProcess.END)
                     said.add(line)
                 if (System.nanoTime() > limit)
                     throw new NucliSegProblem("the engine did not answer within ${seconds} seconds.")
             }
             return [code: process.waitFor(), text: said.join('\n'), log: tail(folder)] as Map<String, Object>
         } finally {
-            end()
+            process.end()
         }
     }
 
-    private BlockingQueue<String> start(List<String> arguments, Path folder) {
-        ProcessBuilder builder = new ProcessBuilder(command + arguments)
-        if (!remote)
-            cleanEnvironment(builder.environment())
-        builder.directory(folder.toFile())
-        builder.redirectError(folder.resolve('engine.log').toFile())
+    private NucliSegProcess start(List<String> arguments, Path folder) {
+        String program = located(command[0])
         try {
-            process = builder.start()
+            return new NucliSegProcess([program] + command.drop(1) + arguments, folder, folder.resolve('engine.log'), !remote)
         } catch (IOException e) {
-            throw new NucliSegProblem("the engine was not found: ${command[0]} (${e.getMessage()}). " +
-                'If it was moved or removed, install it and run in a terminal:  nucliseg-qp scripts install PROJECT')
-        }
-        return reading(process.getInputStream())
-    }
-
-    /** The engine's environment must not be mixed with another Python's. */
-    private void cleanEnvironment(Map<String, String> environment) {
-        environment.remove('PYTHONHOME')
-        environment.remove('PYTHONPATH')
-        environment.put('PYTHONNOUSERSITE', '1')
-        environment.put('PYTHONUNBUFFERED', '1')
-        environment.put('PYTHONUTF8', '1')
-        if (system() != 'windows')
-            return
-        // Libraries for the GPU lie in these folders, which activating the environment would add.
-        File home = new File(command[0]).getParentFile()
-        if (home == null)
-            return
-        String name = environment.keySet().find { String it -> it.equalsIgnoreCase('PATH') } ?: 'PATH'
-        List<String> folders = [home.getPath(), new File(new File(home, 'Library'), 'bin').getPath(), new File(home, 'Scripts').getPath()]
-        environment.put(name, (folders + [environment.get(name) ?: '']).join(';'))
-    }
-
-    private static BlockingQueue<String> reading(InputStream stream) {
-        BlockingQueue<String> lines = new LinkedBlockingQueue<>(10000)
-        Thread reader = new Thread({
-            try {
-                stream.eachLine('UTF-8') { String line -> lines.put(line) }
-            } catch (IOException | InterruptedException ignored) {
-                // The process was ended; there is nothing more to read.
-                lines.clear()
-            }
-            lines.offer(END)
-        } as Runnable, 'NucliSeg QP engine')
-        reader.setDaemon(true)
-        reader.start()
-        return lines
-    }
-
-    private void say(String line) {
-        try {
-            process.getOutputStream().write((line + '\n').getBytes(StandardCharsets.UTF_8))
-            process.getOutputStream().flush()
-        } catch (IOException ignored) {
-            // It ended at once; its exit code and its log tell why.
-            lastWords = 'it closed its input'
+            String why = new File(program).exists() ? "could not be started (${e.getMessage()})" : 'was not found'
+            throw new NucliSegProblem("the engine ${program} ${why}. Install it if it was removed, then run in a terminal:  ${install}")
         }
     }
 
-    private void listen(BlockingQueue<String> lines, Path folder) {
+    /** On Windows the python of a venv lies one folder deeper than that of a conda environment. */
+    private static String located(String program) {
+        File place = new File(program)
+        File deeper = new File(new File(place.getParentFile(), 'Scripts'), place.getName())
+        return !place.exists() && deeper.exists() ? deeper.getPath() : program
+    }
+
+    private void listen(Path folder) {
         String line = ''
-        while (line != END) {
+        while (line != NucliSegProcess.END) {
             if (cancelled.call())
                 throw new NucliSegCancelled()
-            line = lines.poll(100, TimeUnit.MILLISECONDS)
-            if (line != null && line != END)
+            line = process.line(100)
+            if (line != null && line != NucliSegProcess.END)
                 hear(line, folder)
         }
     }
@@ -189,8 +143,7 @@ class NucliSegEngine {
         Map<String, Object> event = parsed(line)
         String kind = event.get('event')
         if (!greeted && (kind != 'hello' || event.get('format') != FORMAT))
-            throw new NucliSegProblem("the engine's version ${event.get('version') ?: ''} does not fit these scripts. " +
-                'Bring both up to date:  pip install -U nucliseg-qp  and  nucliseg-qp scripts install PROJECT')
+            throw new NucliSegProblem("the engine's version ${event.get('version') ?: ''} does not fit these scripts. ${renew()}")
         greeted = true
         if (kind == 'file')
             receive(event, folder)
@@ -202,7 +155,7 @@ class NucliSegEngine {
             listener.call(event)
     }
 
-    private static Map<String, Object> parsed(String line) {
+    private Map<String, Object> parsed(String line) {
         try {
             Object event = new JsonSlurper().parseText(line)
             if (event instanceof Map && ((Map) event).get('event') instanceof String)
@@ -214,10 +167,13 @@ class NucliSegEngine {
         return garbled(line)
     }
 
-    private static Map<String, Object> garbled(String line) {
+    private Map<String, Object> garbled(String line) {
         String start = line.length() > 80 ? line.substring(0, 80) + '...' : line
-        throw new NucliSegProblem("the engine said something these scripts do not understand: ${start}. " +
-            'Bring both up to date:  pip install -U nucliseg-qp  and  nucliseg-qp scripts install PROJECT')
+        throw new NucliSegProblem("the engine said something these scripts do not understand: ${start}. ${renew()}")
+    }
+
+    private String renew() {
+        return "Bring both up to date:  pip install -U nucliseg-qp  and  ${install}"
     }
 
     private static void receive(Map<String, Object> event, Path folder) {
@@ -237,7 +193,7 @@ class NucliSegEngine {
         if (manifest == null)
             throw new NucliSegProblem('the engine ended without a whole result. Run again; if it happens again, run check_installation.')
         if (manifest.get('format') != FORMAT)
-            throw new NucliSegProblem("the engine's result is of another version. Run in a terminal:  nucliseg-qp scripts install PROJECT")
+            throw new NucliSegProblem("the engine's result is of another version. ${renew()}")
         return manifest
     }
 
@@ -246,8 +202,7 @@ class NucliSegEngine {
         if (!greeted && words.contains('run-request'))
             return 'the engine is too old for these scripts. Bring it up to date:  pip install -U nucliseg-qp'
         if (!greeted && words.contains('No module named'))
-            return "${command[0]} has no nucliseg-qp. Install it there (pip install nucliseg-qp) or name another one:  " +
-                'nucliseg-qp scripts install PROJECT --engine FOLDER'
+            return "${command[0]} has no nucliseg-qp. Install it there (pip install nucliseg-qp) or name another one:  ${install} --engine FOLDER"
         String why = code == 137 || code == 9 || code == -9 ? 'The system ended it, most often because memory ran out: close other programs or choose a smaller area. ' : ''
         return "the engine stopped in the middle (exit code ${code}). ${why}Its last words: ${words ?: 'none'}"
     }
@@ -276,44 +231,5 @@ class NucliSegEngine {
         Map<String, Object> there = new LinkedHashMap<String, Object>(image)
         there.put('builder', builder)
         return there
-    }
-
-    /** End the process and all that it started, politely first. */
-    void end() {
-        if (process == null)
-            return
-        List<ProcessHandle> all = [process.toHandle()]
-        process.descendants().forEach { ProcessHandle it -> all.add(it) }
-        try {
-            process.getOutputStream().close()
-        } catch (IOException ignored) {
-            // It is gone already.
-            all.each { ProcessHandle it -> it.destroy() }
-        }
-        boolean interrupted = Thread.interrupted()
-        all.each { ProcessHandle it -> it.destroy() }
-        interrupted = waitFor(all) || interrupted
-        all.each { ProcessHandle it -> it.destroyForcibly() }
-        interrupted = waitFor(all) || interrupted
-        if (interrupted)
-            Thread.currentThread().interrupt()
-    }
-
-    /** Wait a little for processes to end; tells whether somebody interrupted the wait. */
-    private static boolean waitFor(List<ProcessHandle> all) {
-        boolean interrupted = false
-        long limit = System.nanoTime() + TimeUnit.SECONDS.toNanos(PATIENCE_SECONDS)
-        while (all.any { ProcessHandle it -> it.isAlive() } && System.nanoTime() < limit)
-            interrupted = pause() || interrupted
-        return interrupted
-    }
-
-    private static boolean pause() {
-        try {
-            Thread.sleep(20)
-            return false
-        } catch (InterruptedException ignored) {
-            return true
-        }
     }
 }

@@ -181,17 +181,40 @@ class NucliSegImport {
         return area
     }
 
-    /** Import into an image of the project and save it, unless it is the open one. */
-    static String intoEntry(Project project, ProjectImageEntry entry, ImageData open, String from, boolean replace) {
+    /** What is to be imported into an image, from a folder of "nucliseg-qp detect" or beside the project; null if nothing. */
+    static NucliSegImport find(Project project, ProjectImageEntry entry, ImageData imageData, String from) {
+        Path folder = NucliSegFiles.folder(entry)
+        Map<String, Object> manifest = from ? NucliSegResults.find(Paths.get(from), imageData) :
+            NucliSegFiles.read(folder.resolve(entry.getID() + '.json'))
+        return manifest == null ? null :
+            new NucliSegImport(project, entry, imageData, manifest, from ? Paths.get(from).resolve('nuclei') : folder)
+    }
+
+    /** Import into all images, each is saved at once; what does not work is told and the next image done. */
+    static void intoProject(Project project, ProjectImageEntry open, ImageData openData, String from, boolean replace, Closure<Void> tell) {
+        if (project == null)
+            throw new NucliSegProblem('open a project first.')
+        List<ProjectImageEntry> entries = (List<ProjectImageEntry>) project.getImageList()
+        List<String> problems = []
+        for (ProjectImageEntry entry : entries) {
+            try {
+                tell.call(intoEntry(project, entry, entry == open ? openData : null, from, replace))
+            } catch (NucliSegProblem problem) {
+                tell.call("${entry.getImageName()}: ${problem.message}".toString())
+                problems.add(entry.getImageName())
+            }
+        }
+        if (problems)
+            throw new NucliSegProblem("${problems.size()} of ${entries.size()} images were left as they were: ${problems.join(', ')}.")
+    }
+
+    private static String intoEntry(Project project, ProjectImageEntry entry, ImageData open, String from, boolean replace) {
         checkReadable(entry)
         ImageData imageData = open ?: entry.readImageData()
         try {
-            Path folder = NucliSegFiles.folder(entry)
-            Map<String, Object> manifest = from ? NucliSegResults.find(Paths.get(from), imageData) :
-                NucliSegFiles.read(folder.resolve(entry.getID() + '.json'))
-            if (manifest == null)
+            NucliSegImport job = find(project, entry, imageData, from)
+            if (job == null)
                 return "NucliSeg QP: ${entry.getImageName()}: nothing to import"
-            NucliSegImport job = new NucliSegImport(project, entry, imageData, manifest, from ? Paths.get(from).resolve('nuclei') : folder)
             Map<String, Object> report = job.run(null, replace)
             if (open == null && (int) report.get('skipped') == 0)
                 entry.saveImageData(imageData)

@@ -6,18 +6,15 @@ import java.util.concurrent.CountDownLatch
 import qupath.lib.images.ImageData
 import qupath.lib.plugins.parameters.ParameterList
 
+// include: lib/problem.groovy
+
 /**
- * What needs QuPath's window. Its classes are looked up by name: without a window they are not there.
+ * What needs QuPath's window. Its classes and those of JavaFX are looked up by name: without a window they are not there.
  */
 @TypeChecked(TypeCheckingMode.SKIP)
 class NucliSegWindow {
 
     static final String TITLE = 'NucliSeg QP'
-
-    private final Object stage
-    private final Object bar
-    private final Object label
-    private volatile boolean cancelled = false
 
     /** The open window, null without one. */
     static Object gui() {
@@ -28,24 +25,23 @@ class NucliSegWindow {
         }
     }
 
-    /** Somebody looks at this very image, it is not one of "Run for project". */
+    /** Somebody looks at this very image, or at none; it is not one of "Run for project". */
     static boolean isInteractive(ImageData imageData) {
         Object gui = gui()
-        return gui != null && imageData != null && imageData.is(gui.getImageData())
+        return gui != null && (imageData == null || imageData.is(gui.getImageData()))
     }
 
-    static void showError(String text) {
-        if (gui() != null)
-            dialogs().showErrorMessage(TITLE, text)
+    /** Tell what went wrong: in a dialog to somebody who looks on, else by throwing it, so that a batch hears of it. */
+    static String tell(NucliSegProblem problem, boolean interactive) {
+        if (!interactive)
+            throw problem
+        dialogs().showErrorMessage(TITLE, problem.message)
+        return problem.message
     }
 
     static void showMessage(String text) {
         if (gui() != null)
             dialogs().showPlainMessage(TITLE, text)
-    }
-
-    static boolean confirm(String text) {
-        return dialogs().showConfirmDialog(TITLE, text)
     }
 
     /** Ask for settings; gives false when the user pressed Cancel. */
@@ -80,60 +76,34 @@ class NucliSegWindow {
         return answer
     }
 
-    static Object make(String name, Object... arguments) {
-        return Class.forName(name).getConstructors().find { it.parameterCount == arguments.length && !it.varArgs }.newInstance(arguments)
+    /** Something of JavaFX, such as a Label with its text. */
+    static Object make(String name, Class kind, Object argument) {
+        return Class.forName('javafx.' + name).getConstructor(kind).newInstance(argument)
     }
 
-    /** A window with a bar, a line of text and Cancel; null without a screen. */
-    static NucliSegWindow progress(String title) {
-        Object gui = gui()
-        return gui == null ? null : (NucliSegWindow) onScreen { new NucliSegWindow(gui.getStage(), title) }
+    static Object button(String text, Closure action) {
+        Object button = make('scene.control.Button', String, text)
+        button.setOnAction(handler(action))
+        return button
     }
 
-    private NucliSegWindow(Object owner, String title) {
-        bar = Class.forName('javafx.scene.control.ProgressBar').getConstructor(double).newInstance(-1.0d)
-        label = Class.forName('javafx.scene.control.Label').getConstructor(String).newInstance('Starting the engine...')
-        Object button = Class.forName('javafx.scene.control.Button').getConstructor(String).newInstance('Cancel')
-        bar.setPrefWidth(420.0d)
-        button.setCancelButton(true)
-        button.setOnAction(handler { cancel(button) })
-        Object box = Class.forName('javafx.scene.layout.VBox').getConstructor(double).newInstance(10.0d)
-        box.setStyle('-fx-padding: 14; -fx-alignment: center-left;')
-        [label, bar, button].each { box.getChildren().add(it) }
-        stage = Class.forName('javafx.stage.Stage').getConstructor().newInstance()
-        if (owner != null)
-            stage.initOwner(owner)
-        stage.setTitle(title)
-        stage.setResizable(false)
-        stage.setOnCloseRequest(handler { it.consume(); cancel(button) })
-        stage.setScene(Class.forName('javafx.scene.Scene').getConstructor(Class.forName('javafx.scene.Parent')).newInstance(box))
-        stage.show()
-    }
-
-    private void cancel(Object button) {
-        cancelled = true
-        button.setDisable(true)
-        label.setText('Cancelling...')
-    }
-
-    private static Object handler(Closure action) {
+    static Object handler(Closure action) {
         return action.asType(Class.forName('javafx.event.EventHandler'))
     }
 
-    boolean isCancelled() {
-        return cancelled
-    }
-
-    void show(double share, String text) {
-        Class.forName('javafx.application.Platform').runLater({
-            if (!cancelled) {
-                bar.setProgress(share)
-                label.setText(text)
-            }
-        } as Runnable)
-    }
-
-    void close() {
-        onScreen { stage.hide() }
+    /** A small window in front of QuPath's, with things below each other; its close box does what `closed` says. */
+    static Object show(String title, List things, Closure closed) {
+        Object box = make('scene.layout.VBox', double, 10.0d)
+        box.setStyle('-fx-padding: 14; -fx-alignment: center-left;')
+        box.getChildren().addAll(things)
+        Object stage = Class.forName('javafx.stage.Stage').getConstructor().newInstance()
+        if (gui() != null)
+            stage.initOwner(gui().getStage())
+        stage.setTitle(title)
+        stage.setResizable(false)
+        stage.setOnCloseRequest(handler { it.consume(); closed.call() })
+        stage.setScene(make('scene.Scene', Class.forName('javafx.scene.Parent'), box))
+        stage.show()
+        return stage
     }
 }
