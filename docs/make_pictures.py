@@ -11,14 +11,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from notebook_page import save_figure
 
 from nucliseg_qp.config import MaskSettings, Settings
 from nucliseg_qp.demo import run_demo
 from nucliseg_qp.geometry import Region
+from nucliseg_qp.images.resample import read_grid
 from nucliseg_qp.images.scope import Scope
 from nucliseg_qp.images.slide import open_slide
+from nucliseg_qp.keypoints.unet import GRID_PX
 from nucliseg_qp.pictures.preview import Preview, save_picture
 from nucliseg_qp.pipeline import Analysis, Engine
 
@@ -29,6 +32,8 @@ PICTURES = Path(__file__).parent / "pictures"
 MARGIN_PX = 100
 """Nuclei across the border of a picture are outlined too."""
 GAP_PX = 8
+PEAK = (255, 120, 120)
+"""Red, green and blue of the ring around a peak."""
 
 
 def before_and_after(path: Path, region: Region, engine: Engine) -> NDArray[np.uint8]:
@@ -51,6 +56,22 @@ def steps(path: Path, region: Region, engine: Engine, size_px: int) -> NDArray[n
     squares = [enlarged(middle(picture, 0.5), size_px) for picture in pictures]
     rows = [beside(*squares[:3]), beside(*squares[3:])]
     return beside(*(row.swapaxes(0, 1) for row in rows)).swapaxes(0, 1)
+
+
+def heatmap(path: Path, region: Region, engine: Engine, scale: int) -> NDArray[np.uint8]:
+    """Give a part of an image as the network sees it, and beside it what the network answers."""
+    with open_slide(path) as slide:
+        downsample = engine.mpp / slide.mpp.mpp
+        side_px = GRID_PX * round(region.width_px / downsample / GRID_PX)
+        left, top = round(region.x_px / downsample), round(region.y_px / downsample)
+        seen = read_grid(slide, downsample, left, top, side_px, side_px)
+    logits = engine.runner.logits(seen[None])[0, 0].cpu().numpy()
+    grey = np.round(255 / (1 + np.exp(-logits))).astype(np.uint8)
+    rgb = np.repeat(grey[:, :, None], 3, axis=2)
+    answer = np.ascontiguousarray(enlarged(rgb, scale * side_px))
+    for x, y, _ in engine.runner.detect(seen[None])[0]:
+        cv2.circle(answer, (round(scale * x), round(scale * y)), 4 * scale, PEAK, 1, cv2.LINE_AA)
+    return beside(enlarged(seen, scale * side_px), answer)
 
 
 def middle(picture: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
@@ -83,6 +104,8 @@ def main() -> None:
         real = Path(folder) / "images" / "ihc_colon.ome.tif"
         overview = before_and_after(drawn, Region(330, 280, 300, 230), engine)
         save_picture(PICTURES / "overview.jpg", overview)
+        spots = heatmap(drawn, Region(330, 280, 360, 360), engine, 3)
+        save_picture(PICTURES / "heatmap.jpg", spots)
         cytoplasm = before_and_after(real, Region(250, 150, 250, 250), engine)
         save_picture(PICTURES / "cytoplasm.jpg", cytoplasm)
         # At the resolution at which nuclei are parted, so that all six pictures have one scale.

@@ -13,7 +13,9 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, get_origin
 
 from api_page import api_page
+from drawings import flow_svg, layers_svg
 from notebook_page import NOTEBOOK, notebook_page
+from scripts_page import scripts_page
 
 from nucliseg_qp.cli.app import app
 from nucliseg_qp.config import Settings
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 Hint: TypeAlias = Any
 """A type, as annotations give it."""
 REFERENCE = Path(__file__).parent / "reference"
+PICTURES = Path(__file__).parent / "pictures"
 SECTIONS = tuple(Settings.model_fields)
 KINDS = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path"}
 NOTE = "<!-- Written by docs/make_reference.py: change the code, not this page. -->"
@@ -143,7 +146,7 @@ def field_row(item: tuple[str, FieldInfo]) -> tuple[str, ...]:
     limits = " ".join(limit for limit in map(limit_text, constraints) if limit)
     value = f"{kind(field.annotation)} {limits}".strip()
     default = "not set" if field.default is None else shown(field.default)
-    return f"`{name}`", value, default, field.description or ""
+    return f"`{name}`", value, default, " ".join((field.description or "").split())
 
 
 def flat(metadata: Iterable[Any]) -> Iterator[Any]:
@@ -241,6 +244,9 @@ def pages() -> dict[Path, str]:
         REFERENCE / "cli.md": cli_page(),
         REFERENCE / "settings.md": settings_page(),
         REFERENCE / "model.md": model_page(),
+        REFERENCE / "scripts.md": scripts_page(NOTE),
+        PICTURES / "layers.svg": layers_svg(),
+        PICTURES / "data-flow.svg": flow_svg(),
         REFERENCE / "python-api.md": f"{NOTE}\n{api_page()}",
         NOTEBOOK.with_suffix(".md"): notebook_page(),
     }
