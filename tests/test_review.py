@@ -113,7 +113,7 @@ def test_a_cleared_image_is_no_review(tmp_path):
     read = read_corrections(write_sent(tmp_path / "1.geojson", gone))
     assert read.mass_deletion
     review = Review("a", "", "p", (replace(read, uris=(), areas=()),))
-    with pytest.raises(InputError, match="more reviewed images"):
+    with pytest.raises(InputError, match="more reviewed image"):
         check_enough([review])
 
 
@@ -234,8 +234,10 @@ def test_a_preferred_reviewer_decides_and_it_is_noted(two):
     decided = dict(zip(image.ids, image.class_now.tolist(), strict=True))
     assert decided["id-1"] == "Positive"
     assert {one["settled_by"] for one in both.conflicts} == {"Ben"}
-    with pytest.raises(UsageError, match="Carl"):
+    with pytest.raises(UsageError, match="Carl is neither"):
         merge(folder / "anna", folder / "ben", (anna, ben), folder / "x", "Carl")
+    with pytest.raises(UsageError, match="both reviews are by Anna"):
+        merge(folder / "anna", folder / "anna", (anna, anna), folder / "x", "Anna")
 
 
 def test_reviews_of_different_runs_are_not_compared(tmp_path):

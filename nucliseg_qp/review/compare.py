@@ -158,10 +158,13 @@ def merge(
     """
     one, two = reviews
     names = (one.reviewer, two.reviewer)
-    if prefer is not None and (prefer not in names or names[0] == names[1]):
+    if prefer is not None and names[0] == names[1]:
         raise UsageError(
-            f"--prefer {prefer} is none of two reviewers", f"Say {' or '.join(names)}."
+            f"both reviews are by {names[0]}, so --prefer cannot tell them apart",
+            "Collect one of them again with another --reviewer.",
         )
+    if prefer is not None and prefer not in names:
+        raise UsageError(f"--prefer {prefer} is neither reviewer", f"Say {' or '.join(names)}.")
     found = compare(one, two).conflicts
     with tempfile.TemporaryDirectory(prefix="nucliseg-qp-") as folder:
         files = merged_files(Path(folder), (first, second), reviews, found, prefer)

@@ -49,13 +49,13 @@ def check_enough(reviews: Sequence[Review]) -> None:
     nuclei = sum(len(image) for image in usable)
     missing = []
     if len(names) < LEAST_IMAGES:
-        missing.append(f"{LEAST_IMAGES - len(names)} more reviewed images")
+        missing.append(f"{LEAST_IMAGES - len(names)} more reviewed image(s)")
     if nuclei < LEAST_NUCLEI:
         missing.append(f"{LEAST_NUCLEI - nuclei} more nuclei")
     if missing:
         raise InputError(
             f"{nuclei} nuclei of {len(names)} images are too few to train on: "
-            f"{' and '.join(missing)} are missing",
+            f"missing are {' and '.join(missing)}",
             'Draw annotations named "Reviewed", correct what is wrong in them, collect again.',
         )
 
