@@ -72,7 +72,7 @@ class TissueSettings(_Frozen):
 class TileSettings(_Frozen):
     """How the slide is cut; the nuclei found do not depend on it."""
 
-    size_px: Annotated[Annotated[int, Field(ge=64, le=8192)], _flag("--tile-size")] = 1536
+    size_px: Annotated[Annotated[int, Field(ge=64, le=8192)], _flag("--tile-size")] = 768
     """Side of a tile's core in pixels of the resolution at which outlines are made."""
     origin_x_px: int = 0
     """Shift of the tile grid to the right, in pixels of the full-resolution image."""
@@ -104,10 +104,8 @@ class KeypointSettings(_Frozen):
 class MaskSettings(_Frozen):
     """How far each nucleus reaches: the seeded watershed."""
 
-    mpp: PixelSize = 0.25
-    """Pixel size in um of the outlines; finer slides are reduced by a whole factor to it."""
-    flood_mpp: PixelSize = 0.5
-    """Coarsest pixel size in um at which touching nuclei are parted; outer borders stay fine."""
+    mpp: PixelSize = 0.5
+    """Pixel size in um of masks and measurements; finer slides are reduced by a whole factor."""
     smooth_um: Annotated[float, Field(ge=0, le=20)] = 0.25
     """Standard deviation of the Gaussian that quiets chromatin texture."""
     otsu_offset: Annotated[float, Field(ge=-255, le=255)] = 6.0
@@ -273,7 +271,7 @@ def settings_toml(settings: Settings) -> str:
         for name, field in type(model).model_fields.items():
             value = getattr(model, name)
             text = f"# {name} =" if value is None else f"{name} = {_toml_value(value)}"
-            lines += [f"# {field.description}", text]
+            lines += [f"# {' '.join((field.description or '').split())}", text]
         lines.append("")
     return "\n".join(lines)
 

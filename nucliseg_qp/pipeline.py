@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nucliseg_qp.engine import Engine
 from nucliseg_qp.errors import InputError
 from nucliseg_qp.images.scope import Scope
-from nucliseg_qp.images.tiles import clip_window, plan_tiles, plan_windows
+from nucliseg_qp.images.tiles import clip_window, plan_tiles, plan_windows, shrink_window
 from nucliseg_qp.images.tissue import find_tissue
 from nucliseg_qp.keypoints.search import Keypoints
 from nucliseg_qp.masks.statistics import SAMPLE_PX, SlideStatistics, sample_statistics
@@ -141,13 +141,8 @@ class Analysis:
     @cached_property
     def tiles(self) -> list[Tile]:
         """Tiles with at least one keypoint in their core."""
-        tiles = plan_tiles(
-            self.bounds,
-            self.engine.settings.tiles,
-            self.grid.downsample,
-            self._halo_px,
-            align_px=self.grid.step_px,
-        )
+        shape, downsample = self.engine.settings.tiles, self.grid.downsample
+        tiles = plan_tiles(self.bounds, shape, downsample, self._halo_px)
         keypoints = self.keypoints
         return [tile for tile in tiles if keypoints.inside(tile.core).wanted.any()]
 
@@ -216,6 +211,9 @@ class Analysis:
         windows = plan_windows(
             bounds, self._downsample, core_px, halo_px, self.tissue, scope.within
         )
+        if self.tissue is not None and self.engine.runner.device.is_cpu:
+            # A GPU wants windows of one size, many at once.
+            windows = [shrink_window(one, self.tissue, self._downsample) for one in windows]
         width, height = (math.ceil(side / self._downsample) for side in self.slide.dimensions)
         return [clip_window(window, width + halo_px, height + halo_px) for window in windows]
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 from nucliseg_qp.config import MaskSettings
 from nucliseg_qp.geometry import Region, Tile
 from nucliseg_qp.keypoints.search import Keypoints
-from nucliseg_qp.masks.outlines import trace_outlines
+from nucliseg_qp.masks.outlines import GreyBorder, trace_outlines
 from nucliseg_qp.masks.seeds import draw_seeds, seed_radii_px
 from nucliseg_qp.masks.statistics import SlideStatistics, otsu_threshold, three_class_otsu
 from nucliseg_qp.masks.tile import MaskGrid, TileMasks, outline_tile
@@ -98,6 +98,37 @@ def test_labels_and_outlines_agree_so_that_stain_is_measured_inside_the_outline(
         assert (labels[inside] > 0).all()
 
 
+@settings(max_examples=200, deadline=None)
+@given(labels=noise | blocks, seed=st.integers(0, 2**16))
+def test_an_outline_between_pixel_centres_is_valid_and_encloses_its_label_still(labels, seed):
+    rng = np.random.default_rng(seed)
+    red = rng.integers(0, 256, labels.shape).astype(np.uint8)
+    outlines = trace_outlines(labels, 3, GreyBorder.of(red, labels, rng.uniform(0, 256, 4)))
+    for label in (1, 2, 3):
+        ring = outlines.ring_xy[slice(*outlines.ring_start[label - 1 : label + 1])]
+        if len(ring):
+            assert shapely.Polygon(ring).is_valid
+            inside = enclosed_pixels(ring, labels.shape)
+            assert inside.sum() == outlines.area_px[label - 1]
+            assert (labels[inside] > 0).all()
+            assert not (labels[~inside] == label).any()
+
+
+def test_a_blurred_disc_gets_its_true_size_and_place_to_a_fraction_of_a_pixel():
+    row, column = np.indices((40, 40))
+    away = np.hypot(column + 0.5 - 20.3, row + 0.5 - 19.6)
+    red = np.clip(60 + 140 * (away - 8.4 + 1.5) / 3, 60, 200).astype(np.uint8)
+    labels = (red <= 130).astype(np.int32)
+    disc = shapely.Point(20.3, 19.6).buffer(8.4)
+
+    def overlap(border: GreyBorder | None) -> float:
+        found = shapely.Polygon(trace_outlines(labels, 1, border).ring_xy)
+        return float(found.intersection(disc).area / found.union(disc).area)
+
+    assert overlap(None) < 0.96
+    assert overlap(GreyBorder.of(red, labels, np.array([0.0, 130.0]))) > 0.97
+
+
 def test_a_nucleus_inside_the_ring_of_another_keeps_its_own_outline():
     labels = np.zeros((9, 9), np.int32)
     labels[1:8, 1:8] = 1
@@ -147,7 +178,7 @@ def discs(size: int, centres: np.ndarray, radius_px: float) -> np.ndarray:
 def outlined(image: np.ndarray, centres: np.ndarray, **changed: float) -> TileMasks:
     """Outlines of the keypoints of an image that is one tile."""
     size = Region(0, 0, image.shape[1], image.shape[0])
-    wanted = MaskSettings(**changed)
+    wanted = MaskSettings(mpp=MPP, **changed)
     order = np.argsort(centres[:, 1], kind="stable")
     x, y = centres[order].T.astype(float)
     points = Keypoints(x, y, np.ones(len(x), np.float32), np.ones(len(x), bool))
@@ -269,7 +300,7 @@ def test_an_outline_never_leaves_the_image():
     padded[80:144, 80:144] = image
     corners = np.array([[0.5, 0.5], [63.5, 0.5], [0.5, 63.5], [63.5, 63.5]])
     points = Keypoints(*corners.T, np.ones(4, np.float32), np.ones(4, bool))
-    grid = MaskGrid.of(MPP, size, MaskSettings())
+    grid = MaskGrid.of(MPP, size, MaskSettings(mpp=MPP))
     masks = outline_tile(padded, Tile(size, crop), points, STATISTICS, MaskSettings(), grid)
     assert len(masks.nuclei) == 4
     assert masks.nuclei.ring_xy.min() >= 0
@@ -302,7 +333,7 @@ def test_flooding_leaves_no_watershed_line_between_touching_nuclei():
     unknown[10:30, 10:50] = True
     image = np.full((40, 60, 3), 240, np.uint8)
     image[unknown] = 100
-    labels = flood(image, Zones(seeds, unknown & (seeds == 0)), 2)
+    labels = flood(image, Zones(seeds, unknown & (seeds == 0)))
     assert labels.min() == 0
     assert (labels[12:28, 12:48] > 0).all()
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nucliseg_qp.config import TileSettings
 from nucliseg_qp.errors import InputError, UsageError
 from nucliseg_qp.geometry import Region, Tile
-from nucliseg_qp.images.tiles import plan_tiles, plan_windows
+from nucliseg_qp.images.tiles import plan_tiles, plan_windows, shrink_window
 from nucliseg_qp.images.tissue import TissueMask
 from nucliseg_qp.images.within import points_within, read_within
 
@@ -106,31 +106,9 @@ def speckled() -> TissueMask:
     return TissueMask(mask, 30.0)
 
 
-def test_tiles_without_tissue_are_left_out(speckled: TissueMask) -> None:
-    bounds, shape = Region(0, 0, 4000, 3000), TileSettings(size_px=128)
-    everything = plan_tiles(bounds, shape, 1, 16)
-    kept = plan_tiles(bounds, shape, 1, 16, speckled)
-    assert kept == [tile for tile in everything if speckled.overlaps(tile.core)]
-    assert 0 < len(kept) < len(everything) / 4
-    x, y = (np.random.default_rng(0).uniform(0, side, 20_000) for side in (4000, 3000))
-    owned = np.any([tile.core.contains(x, y) for tile in kept], axis=0)
-    assert owned[speckled.contains(x, y)].all()
-
-
-def test_tiles_outside_of_the_drawn_area_are_left_out() -> None:
-    area = shapely.Point(1500, 1500).buffer(700) - shapely.Point(1500, 1500).buffer(300)
-    bounds, shape = Region(0, 0, 3000, 3000), TileSettings(size_px=100)
-    kept = plan_tiles(bounds, shape, 1, 16, within=area)
-    boxes = [shapely.box(*box_of(tile.core)) for tile in kept]
-    assert shapely.union_all(boxes).covers(area)
-    assert all(box.intersects(area) for box in boxes)
-    assert Region(1400, 1400, 100, 100) not in [tile.core for tile in kept]
-
-
 def test_a_whole_slide_is_planned_quickly() -> None:
-    mask = TissueMask(np.ones((4688, 6250), np.bool_), 32.0)
     start = time.perf_counter()
-    tiles = plan_tiles(Region(0, 0, 200_000, 150_000), TileSettings(size_px=1024), 1, 64, mask)
+    tiles = plan_tiles(Region(0, 0, 200_000, 150_000), TileSettings(size_px=1024), 1, 64)
     assert len(tiles) == 196 * 147
     assert time.perf_counter() - start < 5
 
@@ -175,6 +153,23 @@ def test_windows_without_tissue_are_left_out(speckled: TissueMask) -> None:
     x, y = (np.random.default_rng(0).uniform(0, side, 20_000) for side in (4000, 3000))
     owned = np.any([window.core.contains(x / 2, y / 2) for window in kept], axis=0)
     assert owned[speckled.contains(x, y)].all()
+
+
+@pytest.mark.parametrize("downsample", [2.0, 2.2])
+def test_shrunk_windows_hold_all_tissue_and_little_glass(
+    speckled: TissueMask, downsample: float
+) -> None:
+    whole = plan_windows(Region(0, 0, 4000, 3000), downsample, 192, 32, speckled)
+    shrunk = [shrink_window(window, speckled, downsample) for window in whole]
+    for before, after in zip(whole, shrunk, strict=True):
+        assert after.core.intersection(before.core) == after.core
+        assert after.crop == after.core.expanded(32)
+        assert all(value % 8 == 0 for value in box_of(after.crop))
+    x, y = (np.random.default_rng(0).uniform(0, side, 50_000) for side in (4000, 3000))
+    owned = np.sum([one.core.contains(x / downsample, y / downsample) for one in shrunk], axis=0)
+    assert (owned[speckled.contains(x, y)] == 1).all()
+    seen = sum(one.core.area_px for one in shrunk) * downsample**2
+    assert seen < 1.4 * speckled.mask.sum() * speckled.downsample**2
 
 
 @pytest.mark.parametrize(("core", "halo"), [(0, 32), (100, 32), (-8, 8), (64, -1)])

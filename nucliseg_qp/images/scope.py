@@ -25,6 +25,8 @@ __all__ = ["Scope"]
 _AREA_SAMPLES_PX = 1024
 """Points a side at which an area without a tissue mask is sampled."""
 
+_POINTS_AT_ONCE = 1 << 18
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -104,20 +106,26 @@ class Scope:
             if tissue is None
             else tissue.downsample
         )
-        x, y, weight = _sample(bounds, step)
+        x = _samples(bounds.x_px, bounds.width_px, step)
+        y = _samples(bounds.y_px, bounds.height_px, step)
+        # Row by row at most so many points: a mask has millions.
+        strips = np.array_split(y, math.ceil(len(x) * len(y) / _POINTS_AT_ONCE))
+        inside = sum(self._count(x, strip, tissue) for strip in strips)
+        return inside / (len(x) * len(y)) * bounds.area_px * mpp**2 / 1e6
+
+    def _count(
+        self, columns: NDArray[np.float64], rows: NDArray[np.float64], tissue: TissueMask | None
+    ) -> int:
+        x, y = np.tile(columns, len(rows)), np.repeat(rows, len(columns))
         inside = self.contains(x, y)
         if tissue is not None:
             inside &= tissue.contains(x, y)
-        return float(inside.sum() * weight * mpp**2 / 1e6)
+        return int(np.count_nonzero(inside))
 
 
-def _sample(bounds: Region, step: float) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    columns = max(1, math.ceil(bounds.width_px / step))
-    rows = max(1, math.ceil(bounds.height_px / step))
-    width, height = bounds.width_px / columns, bounds.height_px / rows
-    x = bounds.x_px + (np.arange(columns) + 0.5) * width
-    y = bounds.y_px + (np.arange(rows) + 0.5) * height
-    return np.tile(x, rows), np.repeat(y, columns), width * height
+def _samples(start_px: int, size_px: int, step: float) -> NDArray[np.float64]:
+    number = max(1, math.ceil(size_px / step))
+    return np.asarray(start_px + (np.arange(number) + 0.5) * (size_px / number), np.float64)
 
 
 def _rectangle(geometry: BaseGeometry) -> Region:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.config import TileSettings
     from nucliseg_qp.images.tissue import TissueMask
 
-__all__ = ["clip_window", "plan_tiles", "plan_windows"]
+__all__ = ["clip_window", "plan_tiles", "plan_windows", "shrink_window"]
 
 STRIDE_PX = 8
 """Step of the network's coarsest layer: windows start and end at multiples of it."""
@@ -28,12 +28,8 @@ def plan_tiles(
     settings: TileSettings,
     downsample: int,
     halo_px: int,
-    tissue: TissueMask | None = None,
-    within: BaseGeometry | None = None,
-    *,
-    align_px: int = 1,
 ) -> list[Tile]:
-    """Cut ``bounds`` into tiles and keep those with something to find.
+    """Cut ``bounds`` into tiles.
 
     Parameters
     ----------
@@ -45,29 +41,21 @@ def plan_tiles(
         Full-resolution pixels per pixel of the outlines.
     halo_px : int
         Rim around a core in full-resolution pixels, at least.
-    tissue : TissueMask, optional
-        Tiles whose core has none are left out.
-    within : shapely geometry, optional
-        Tiles whose core does not meet it are left out.
-    align_px : int
-        Crops start and end at multiples of this and of ``downsample``.
 
     Returns
     -------
     list of Tile
         Row by row. Cores do not overlap and are clipped to ``bounds``; crops hold the core and
-        its halo and may reach beyond the image.
+        its halo, start and end at multiples of ``downsample`` and may reach beyond the image.
     """
-    step_px = math.lcm(downsample, align_px)
     size_px = settings.size_px * downsample
     x = _cuts(settings.origin_x_px, size_px, bounds.x_px, bounds.right_px)
     y = _cuts(settings.origin_y_px, size_px, bounds.y_px, bounds.bottom_px)
     top, left = (grid.ravel() for grid in np.meshgrid(y[:-1], x[:-1], indexing="ij"))
     bottom, right = (grid.ravel() for grid in np.meshgrid(y[1:], x[1:], indexing="ij"))
-    boxes = np.stack([left, top, right, bottom], axis=1)
-    cores = boxes[_wanted(boxes.astype(np.float64), tissue, within)]
-    low = (cores[:, :2] - halo_px) // step_px * step_px
-    high = -(-(cores[:, 2:] + halo_px) // step_px) * step_px
+    cores = np.stack([left, top, right, bottom], axis=1)
+    low = (cores[:, :2] - halo_px) // downsample * downsample
+    high = -(-(cores[:, 2:] + halo_px) // downsample) * downsample
     crops = np.concatenate([low, high], axis=1)
     return [
         Tile(_region(core), _region(crop))
@@ -96,8 +84,10 @@ def plan_windows(
         Full-resolution pixels per pixel of the network.
     core_px, halo_px : int
         Side of a core and rim around it in pixels of the network; the core is a multiple of 8.
-    tissue, within
-        As in `plan_tiles`; the core must meet both, inside of ``bounds``.
+    tissue : TissueMask, optional
+        Windows whose core has none inside of ``bounds`` are left out.
+    within : shapely geometry, optional
+        Windows whose core does not meet it inside of ``bounds`` are left out.
 
     Returns
     -------
@@ -145,6 +135,39 @@ def clip_window(window: Tile, right_px: int, bottom_px: int) -> Tile:
     width = min(crop.width_px, _up_to_stride(right_px - crop.x_px))
     height = min(crop.height_px, _up_to_stride(bottom_px - crop.y_px))
     return Tile(window.core, Region(crop.x_px, crop.y_px, width, height))
+
+
+def shrink_window(window: Tile, tissue: TissueMask, downsample: float) -> Tile:
+    """Cut a window down to the tissue in its core, with the halo it has.
+
+    Parameters
+    ----------
+    window : Tile
+        In pixels of the network.
+    tissue : TissueMask
+        The core holds some of it.
+    downsample : float
+        Full-resolution pixels per pixel of the network.
+
+    Returns
+    -------
+    Tile
+        Core and crop still start and end at multiples of the network's stride.
+    """
+    core = window.core
+    low_x, low_y = (math.floor(side * downsample) for side in (core.x_px, core.y_px))
+    high_x, high_y = (math.ceil(side * downsample) for side in (core.right_px, core.bottom_px))
+    found = tissue.extent(Region(low_x, low_y, high_x - low_x, high_y - low_y))
+    left, top = (_down_to_stride(side / downsample) for side in (found.x_px, found.y_px))
+    right, bottom = (
+        _up_to_stride(math.ceil(side / downsample)) for side in (found.right_px, found.bottom_px)
+    )
+    small = Region(left, top, right - left, bottom - top).intersection(core)
+    return Tile(small, small.expanded(core.x_px - window.crop.x_px))
+
+
+def _down_to_stride(size_px: float) -> int:
+    return math.floor(size_px / STRIDE_PX) * STRIDE_PX
 
 
 def _up_to_stride(size_px: int) -> int:

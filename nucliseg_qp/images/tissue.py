@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nucliseg_qp.errors import CalibrationError
+from nucliseg_qp.geometry import Region
 from nucliseg_qp.images.resample import read_grid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nucliseg_qp.config import TissueSettings
-    from nucliseg_qp.geometry import Region
     from nucliseg_qp.images.slide import Slide
 
 __all__ = ["TissueMask", "find_tissue"]
@@ -64,6 +64,19 @@ class TissueMask:
         left, right = self._span(region.x_px, region.right_px)
         top, bottom = self._span(region.y_px, region.bottom_px)
         return bool(self.mask[top:bottom, left:right].any())
+
+    def extent(self, region: Region) -> Region:
+        """Give the smallest part of ``region`` that holds all its tissue; of size 0 without any."""
+        left, right = self._span(region.x_px, region.right_px)
+        top, bottom = self._span(region.y_px, region.bottom_px)
+        part = self.mask[top:bottom, left:right]
+        columns, rows = np.flatnonzero(part.any(axis=0)), np.flatnonzero(part.any(axis=1))
+        if not len(columns):
+            return Region(region.x_px, region.y_px, 0, 0)
+        x, y = (math.floor(k * self.downsample) for k in (left + columns[0], top + rows[0]))
+        ends = (left + columns[-1] + 1, top + rows[-1] + 1)
+        right_px, bottom_px = (math.ceil(k * self.downsample) for k in ends)
+        return Region(x, y, right_px - x, bottom_px - y).intersection(region)
 
     def overlaps_boxes(self, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Tell for many boxes at once whether any tissue lies in them.

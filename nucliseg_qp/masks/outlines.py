@@ -2,41 +2,70 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+__all__ = ["GreyBorder", "Outlines", "trace_outlines"]
 
-__all__ = ["Outlines", "trace_outlines"]
-
-SPARE_PX = 0.35
-"""Less than a quarter of a pixel's diagonal."""
+NEAREST = 0.2
+"""An outline passes between two pixels no nearer to either centre than this share of the way."""
+STEPS = 20
+"""Places between two pixels where it may pass: few digits in a file."""
+SPARE_PX = 0.07
+"""Bends this small are straightened, twice; both together stay under ``NEAREST`` / sqrt(2)."""
 SMALLEST_RING = 8
 """Outlines with fewer vertices are left as they are."""
 
 # The eight neighbours (x, y) in the order in which OpenCV looks around a border pixel.
 _STEP = np.array([(1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1)])
-_CODE = np.zeros((3, 3), np.int64)
-_CODE[_STEP[:, 1] + 1, _STEP[:, 0] + 1] = np.arange(8)
+_CODE = np.zeros(9, np.int64)
+_CODE[3 * _STEP[:, 1] + _STEP[:, 0] + 4] = np.arange(8)
+_ALONE = 64
 
 
-def _edge_table() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    # For a border pixel entered from direction a and left in direction b: the edges of the pixel
-    # passed while turning from a to b.  Their midpoints are the vertices of the outline.
-    number = np.zeros((8, 8), np.int64)
-    middle = np.zeros((8, 8, 4, 2))
+def _edge_table() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    # For a border pixel entered from direction a and left in direction b, at 8 a + b: the edges of
+    # the pixel passed while turning from a to b, as directions.  A pixel alone has all four.
+    number = np.full(65, 4)
+    passed = np.zeros((65, 4), np.int64)
+    passed[_ALONE] = np.arange(0, 8, 2)
     for a in range(8):
         for b in range(8):
             turn = (b - a) % 8 or 8
-            passed = [(a + k) % 8 for k in range(1, turn) if (a + k) % 2 == 0]
-            number[a, b] = len(passed)
-            middle[a, b, : len(passed)] = _STEP[passed] / 2 if passed else 0
-    return number, middle
+            edges = [(a + k) % 8 for k in range(1, turn) if (a + k) % 2 == 0]
+            number[8 * a + b] = len(edges)
+            passed[8 * a + b, : len(edges)] = edges
+    return number, passed.reshape(-1)
 
 
-_EDGE_NUMBER, _EDGE_MIDDLE = _edge_table()
+_EDGE_NUMBER, _EDGE_PASSED = _edge_table()
+
+Value = TypeVar("Value", bound=np.generic)
+Ring = NDArray[np.complex128]
+"""Vertices of rings one after the other as x + iy: half the passes of two columns."""
+
+
+class GreyBorder(NamedTuple):
+    """Where labels end: where grey levels pass a label's ``limit``, (n + 1,).
+
+    ``inner`` (h, w) uint8 are the levels inside of nuclei, ``outer`` those of the background,
+    0 where any nucleus lies.
+    """
+
+    inner: NDArray[np.uint8]
+    outer: NDArray[np.uint8]
+    limit: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, red: NDArray[np.uint8], labels: NDArray[np.int32], limit: NDArray[np.float64]
+    ) -> GreyBorder:
+        """Take levels (h, w) and the labels of all nuclei there, also of those nobody asks for."""
+        outer = red.copy()
+        outer[labels > 0] = 0
+        return cls(red, outer, limit)
 
 
 class Outlines(NamedTuple):
@@ -52,12 +81,15 @@ class Outlines(NamedTuple):
     area_px: NDArray[np.int64]
 
 
-def trace_outlines(labels: NDArray[np.int32], count: int) -> Outlines:
+def trace_outlines(
+    labels: NDArray[np.int32], count: int, border: GreyBorder | None = None
+) -> Outlines:
     """Trace every label and make it one piece without holes.
 
-    The outline runs along the midpoints of pixel edges (marching squares at one half), so that
-    the pixels whose centre it encloses are exactly the pixels of the label, as QuPath would
-    rasterise it.  Vertices that can go without changing that are left out.
+    The outline crosses between each pixel of the label and its neighbours outside (marching
+    squares): half way, or where the grey level passes the label's limit.  The pixels whose centre
+    it encloses are exactly the pixels of the label, as QuPath would rasterise it.  Vertices that
+    can go without changing that are left out.
 
     Parameters
     ----------
@@ -66,21 +98,32 @@ def trace_outlines(labels: NDArray[np.int32], count: int) -> Outlines:
         are filled where nobody else lives.
     count : int
         Number of labels.
+    border : GreyBorder, optional
+        Grey levels of the same pixels; without them all crossings are half way.
     """
-    contours, size_px = _largest_contours(labels, count)
-    _redraw(labels, contours, size_px)
+    contours, size_px, pieces = _largest_contours(labels, count)
+    found_px = np.bincount(labels.reshape(-1), minlength=count + 1)[1:]
+    # As many pixels in islands as in holes would go unseen by their number alone.
+    _mend(labels, contours, size_px, (found_px != size_px) | (pieces > 1))
     filled = [contour for contour in contours if contour is not None]
     number = np.array([0 if contour is None else len(contour) for contour in contours], np.int64)
     if not filled:
         return Outlines(np.empty((0, 2)), np.zeros(count + 1, np.int64), size_px)
-    ring_xy, ring_start = _through_edges(np.concatenate(filled).astype(np.int64), number)
-    bends = _without_straight(ring_xy, ring_start)
-    return Outlines(*_without_spare(*bends), size_px)
+    pixel_xy = np.concatenate(filled)
+    vertex, step_xy, start = _crossings(pixel_xy, number)
+    inner_xy = pixel_xy[vertex]
+    share = 0.5 if border is None else _shares(inner_xy, inner_xy + step_xy, labels, border)
+    # In whole steps, so that no rounding depends on where in a tile a nucleus lies.
+    ring = STEPS * (_complex(inner_xy) + (0.5 + 0.5j)) + np.rint(STEPS * share) * _complex(step_xy)
+    for spare_px in (0.0, SPARE_PX, SPARE_PX):
+        ring, start = _thinned(ring, start, spare_px * STEPS)
+    return Outlines(ring.view(np.float64).reshape(-1, 2) / STEPS, start, size_px)
 
 
 def _largest_contours(
     labels: NDArray[np.int32], count: int
-) -> tuple[list[NDArray[np.int32] | None], NDArray[np.int64]]:
+) -> tuple[list[NDArray[np.int32] | None], NDArray[np.int64], NDArray[np.int64]]:
+    """Give the outer contour of the largest piece of each label, its pixels, and all contours."""
     import cv2
 
     found, _ = cv2.findContours(labels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
@@ -94,7 +137,7 @@ def _largest_contours(
     order = np.argsort(enclosed, kind="stable")
     for index, label in zip(order.tolist(), owner[owner > 0][order].tolist(), strict=True):
         size_px[label - 1], best[label - 1] = enclosed[index], contours[index]
-    return best, size_px
+    return best, size_px, np.bincount(owner, minlength=count + 1)[1:]
 
 
 def _enclosed_px(contours: list[NDArray[np.int32]]) -> NDArray[np.int64]:
@@ -103,90 +146,118 @@ def _enclosed_px(contours: list[NDArray[np.int32]]) -> NDArray[np.int64]:
         return np.empty(0, np.int64)
     number = np.array([len(contour) for contour in contours])
     start = np.concatenate([[0], np.cumsum(number)])
-    _, after = _neighbours(start)
-    x, y = np.concatenate(contours).astype(np.int64).T
-    twice = np.abs(np.add.reduceat(x * y[after] - x[after] * y, start[:-1]))
+    ring = _complex(np.concatenate(contours))
+    cross = (ring.conj() * _following(ring, start)).imag
+    twice = np.abs(np.add.reduceat(cross, start[:-1])).astype(np.int64)
     return (twice + np.where(number > 1, number, 0)) // 2 + 1
 
 
-def _redraw(
+def _mend(
     labels: NDArray[np.int32],
     contours: list[NDArray[np.int32] | None],
     size_px: NDArray[np.int64],
+    broken: NDArray[np.bool_],
 ) -> None:
+    """Draw anew the labels that are in pieces or have holes, the broken ones."""
     import cv2
 
-    labels[:] = 0
+    if not broken.any():
+        return
+    canvas = np.zeros_like(labels)
+    order = np.argsort(-size_px, kind="stable")
     # The small ones last: one that lies in a hole of another must not be filled over.
-    for index in np.argsort(-size_px, kind="stable").tolist():
+    for index in order[broken[order]].tolist():
         contour = contours[index]
         if contour is not None:
-            cv2.drawContours(labels, [contour], -1, index + 1, thickness=-1)
+            cv2.drawContours(canvas, [contour], -1, index + 1, thickness=-1)
+    free = np.append(True, broken)
+    np.copyto(labels, canvas, where=free[labels])
 
 
-def _through_edges(
-    pixel_xy: NDArray[np.int64], number: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _crossings(
+    pixel_xy: NDArray[np.int32], number: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
+    """Give the border pixel of each vertex, the step (x, y) out of it, and where rings start."""
     start = np.concatenate([[0], np.cumsum(number)])
-    before, after = _neighbours(start)
-    entered = _direction(pixel_xy[before] - pixel_xy)
-    left = _direction(pixel_xy[after] - pixel_xy)
-    edges = _EDGE_NUMBER[entered, left]
-    single = np.repeat(number == 1, number)
-    edges[single] = 4
+    ring = 3 * pixel_xy[:, 1] + pixel_xy[:, 0]
+    left = _CODE.take(_following(ring, start) - ring + 4)
+    # Who is left in one direction is entered from the opposite one.
+    turn = 8 * ((_preceding(left, start) + 4) % 8) + left
+    turn[np.repeat(number == 1, number)] = _ALONE
+    edges = _EDGE_NUMBER.take(turn)
     vertex = np.repeat(np.arange(len(pixel_xy)), edges)
-    place = np.arange(len(vertex)) - np.repeat(np.cumsum(edges) - edges, edges)
-    middle = _EDGE_MIDDLE[entered[vertex], left[vertex], place]
-    all_four = single[vertex]
-    middle[all_four] = _STEP[2 * place[all_four]] / 2
-    ring_start = np.concatenate([[0], np.cumsum(edges)])[start].astype(np.int64)
-    return pixel_xy[vertex] + 0.5 + middle, ring_start
+    first = np.concatenate([[0], np.cumsum(edges)])
+    place = np.arange(len(vertex)) - first.take(vertex)
+    step = _STEP.take(_EDGE_PASSED.take(4 * turn.take(vertex) + place), axis=0)
+    return vertex, step.astype(np.int32), first[start].astype(np.int64)
 
 
-def _without_straight(
-    ring_xy: NDArray[np.float64], ring_start: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    before, after = _neighbours(ring_start)
-    into, out = ring_xy - ring_xy[before], ring_xy[after] - ring_xy
-    bends = into[:, 0] * out[:, 1] != into[:, 1] * out[:, 0]
-    return _kept(ring_xy, ring_start, bends)
+def _shares(
+    inner_xy: NDArray[np.int32],
+    outer_xy: NDArray[np.int32],
+    labels: NDArray[np.int32],
+    border: GreyBorder,
+) -> NDArray[np.float64]:
+    """Give for each vertex how far it lies on the way to the pixel outside, shape (m,)."""
+    height, width = labels.shape
+    x, y = np.clip(outer_xy[:, 0], 0, width - 1), np.clip(outer_xy[:, 1], 0, height - 1)
+    here, there = inner_xy[:, 1] * width + inner_xy[:, 0], y * width + x
+    inner = border.inner.take(here).astype(np.float64)
+    outer = border.outer.take(there).astype(np.float64)
+    limit = border.limit.take(labels.take(here))
+    # Elsewhere a neighbour, the reach or the image ends the nucleus.
+    fades = (inner < limit) & (outer > limit)
+    share = np.full(len(limit), 0.5)
+    np.divide(limit - inner, outer - inner, out=share, where=fades)
+    return np.asarray(share.clip(NEAREST, 1 - NEAREST), np.float64)
 
 
-def _without_spare(
-    ring_xy: NDArray[np.float64], ring_start: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    # Vertices go where the outline hardly bends, no two neighbours.  No pixel centre is nearer to
-    # an outline through pixel edges than a quarter of a pixel's diagonal, so a cut that stays
-    # within this passes none: the enclosed pixels are the same.
-    before, after = _neighbours(ring_start)
-    chord, arm = ring_xy[after] - ring_xy[before], ring_xy - ring_xy[before]
-    height = np.abs(chord[:, 0] * arm[:, 1] - chord[:, 1] * arm[:, 0])
-    number = np.diff(ring_start)
-    spare = height < SPARE_PX * np.hypot(chord[:, 0], chord[:, 1])
-    spare &= np.repeat(number >= SMALLEST_RING, number)
-    place = np.arange(len(ring_xy)) - np.repeat(ring_start[:-1], number)
+def _thinned(ring: Ring, start: NDArray[np.int64], spare: float) -> tuple[Ring, NDArray[np.int64]]:
+    """Leave out vertices where the outline bends by at most ``spare``, no two neighbours.
+
+    No pixel centre is nearer to an outline than ``NEAREST`` / sqrt(2), so a cut that stays within
+    this passes none: the enclosed pixels are the same.  Without any bend neighbours may go, too.
+    """
+    before = _preceding(ring, start)
+    chord = _following(ring, start) - before
+    height = np.abs((chord.conj() * (ring - before)).imag)
+    if spare == 0:
+        return _kept(ring, start, height > 0)
+    number = np.diff(start)
+    low = height < spare * np.abs(chord)
+    low &= np.repeat(number >= SMALLEST_RING, number)
+    place = np.arange(len(ring)) - np.repeat(start[:-1], number)
     odd = place % 2 == 1
-    gone = spare & odd
+    gone = low & odd
     # The first vertex may be the neighbour of another even one, the last.
-    gone |= spare & ~odd & (place > 0) & ~gone[before] & ~gone[after]
-    return _kept(ring_xy, ring_start, ~gone)
+    gone |= low & ~odd & (place > 0) & ~_preceding(gone, start) & ~_following(gone, start)
+    return _kept(ring, start, ~gone)
 
 
 def _kept(
-    ring_xy: NDArray[np.float64], ring_start: NDArray[np.int64], kept: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    ring: Ring, start: NDArray[np.int64], kept: NDArray[np.bool_]
+) -> tuple[Ring, NDArray[np.int64]]:
     number = np.concatenate([[0], np.cumsum(kept)])
-    return ring_xy[kept], number[ring_start].astype(np.int64)
+    return ring[kept], number[start].astype(np.int64)
 
 
-def _neighbours(start: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    total = int(start[-1])
-    before, after = np.arange(total) - 1, np.arange(total) + 1
+def _complex(xy: NDArray[np.int32]) -> Ring:
+    return xy.astype(np.float64).view(np.complex128).reshape(-1)
+
+
+def _following(values: NDArray[Value], start: NDArray[np.int64]) -> NDArray[Value]:
+    """Give for each vertex the value of the next one in its ring."""
+    shifted = np.empty_like(values)
+    shifted[:-1] = values[1:]
     filled = start[:-1] < start[1:]
-    first, last = start[:-1][filled], start[1:][filled] - 1
-    before[first], after[last] = last, first
-    return before, after
+    shifted[start[1:][filled] - 1] = values[start[:-1][filled]]
+    return shifted
 
 
-def _direction(step: NDArray[np.int64]) -> NDArray[np.int64]:
-    return _CODE[step[:, 1] + 1, step[:, 0] + 1]
+def _preceding(values: NDArray[Value], start: NDArray[np.int64]) -> NDArray[Value]:
+    """Give for each vertex the value of the one before it in its ring."""
+    shifted = np.empty_like(values)
+    shifted[1:] = values[:-1]
+    filled = start[:-1] < start[1:]
+    shifted[start[:-1][filled]] = values[start[1:][filled] - 1]
+    return shifted

@@ -6,6 +6,7 @@ All arrays are (row, column) at the resolution of the masks; keypoints are x bef
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,7 @@ class Zones:
 def find_zones(
     red: NDArray[np.uint8],
     keypoints: NDArray[np.float64],
+    radii_px: NDArray[np.float64],
     threshold: float,
     settings: MaskSettings,
     mpp: float,
@@ -49,6 +51,8 @@ def find_zones(
         Adjusted and smoothed red channel.
     keypoints : ndarray, shape (n, 2)
         x, y in pixels of ``red``, all inside.
+    radii_px : ndarray, shape (n,)
+        From `seed_radii_px`.
     threshold : float
         Foreground is darker than this.
     settings : MaskSettings
@@ -62,9 +66,9 @@ def find_zones(
     opened = cv2.morphologyEx(dark, cv2.MORPH_OPEN, _disc(settings.open_um / mpp))
     foreground = cv2.dilate(opened, _disc(settings.grow_um / mpp))
     seeds = np.zeros(red.shape, np.int32)
-    draw_seeds(seeds, keypoints, seed_radii_px(keypoints, settings, mpp))
-    near = _distance(red.shape, keypoints) <= settings.reach_um / mpp
-    return Zones(seeds, (foreground > 0) & near & (seeds == 0))
+    draw_seeds(seeds, keypoints, radii_px)
+    unknown = cv2.bitwise_and(foreground, _near(red.shape, keypoints, settings.reach_um / mpp))
+    return Zones(seeds, (unknown > 0) & (seeds == 0))
 
 
 def seed_radii_px(
@@ -99,24 +103,41 @@ def draw_seeds(
     numbers : ndarray of int32, shape (n,), optional
         What is drawn, 1 to n when left out.
     """
+    height, width = labels.shape
+    column, row = np.floor(keypoints).astype(np.int64).T
+    radii = np.floor(radii_px).astype(np.int64)
+    drawn = np.arange(1, len(row) + 1) if numbers is None else numbers
+    for radius in np.unique(radii).tolist():
+        alike = np.flatnonzero(radii == radius)
+        down, across = _disc_steps(radius)
+        y, x = row[alike, None] + down, column[alike, None] + across
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        number = np.broadcast_to(drawn[alike, None], y.shape)
+        labels[y[inside], x[inside]] = number[inside]
+
+
+@lru_cache(maxsize=64)
+def _disc_steps(radius: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give the rows and columns of OpenCV's filled circle around (0, 0)."""
     import cv2
 
-    centres = np.floor(keypoints).astype(int).tolist()
-    radii = np.floor(radii_px).astype(int).tolist()
-    drawn = range(1, len(centres) + 1) if numbers is None else numbers.tolist()
-    for number, centre, radius in zip(drawn, centres, radii, strict=True):
-        cv2.circle(labels, centre, radius, number, thickness=-1)
+    canvas = np.zeros((2 * radius + 1, 2 * radius + 1), np.uint8)
+    cv2.circle(canvas, (radius, radius), radius, 1, thickness=-1)
+    row, column = np.nonzero(canvas)
+    return row - radius, column - radius
 
 
-def _distance(shape: tuple[int, ...], keypoints: NDArray[np.float64]) -> NDArray[np.float32]:
+def _near(
+    shape: tuple[int, ...], keypoints: NDArray[np.float64], reach_px: float
+) -> NDArray[np.uint8]:
+    """Give 1 within reach of any keypoint, 0 elsewhere."""
     import cv2
 
-    if not len(keypoints):
-        return np.full(shape[:2], np.inf, np.float32)
-    empty = np.full(shape[:2], 255, np.uint8)
-    column, row = np.floor(keypoints).astype(int).T
-    empty[row, column] = 0
-    return np.asarray(cv2.distanceTransform(empty, cv2.DIST_L2, 5), dtype=np.float32)
+    near = np.zeros(shape[:2], np.uint8)
+    radius = int(reach_px)
+    for centre in np.floor(keypoints).astype(int).tolist():
+        cv2.circle(near, centre, radius, 1, thickness=-1)
+    return near
 
 
 def _disc(radius_px: float) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import numpy as np
 from nucliseg_qp.geometry import Region
 from nucliseg_qp.images.resample import read_grid
 from nucliseg_qp.masks.outlines import Outlines, trace_outlines
-from nucliseg_qp.masks.watershed import MaskSteps, flood_factor, label_nuclei
+from nucliseg_qp.masks.watershed import MaskSteps, label_nuclei
 from nucliseg_qp.nuclei import Nuclei
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from nucliseg_qp.masks.statistics import SlideStatistics
 
 __all__ = ["MaskGrid", "TileMasks", "outline_tile", "read_crop"]
+
+ALMOST = 1.1
+"""Scanners of 0.25 um write 0.2527 or so: two of these pixels still are half a micrometre."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +40,17 @@ class MaskGrid:
         Size of a mask pixel in um.
     bounds : Region
         The slide, in full-resolution pixels.
-    step_px : int
-        Full-resolution pixels per pixel of the flood: tiles start at multiples of it.
     """
 
     downsample: int
     mpp: float
     bounds: Region
-    step_px: int
 
     @classmethod
     def of(cls, slide_mpp: float, bounds: Region, settings: MaskSettings) -> MaskGrid:
-        """Choose the whole factor that comes nearest to the wanted resolution."""
-        downsample = max(1, round(settings.mpp / slide_mpp))
-        mpp = slide_mpp * downsample
-        return cls(downsample, mpp, bounds, downsample * flood_factor(settings, mpp))
+        """Choose the largest whole factor that gives the wanted resolution or almost."""
+        downsample = max(1, int(ALMOST * settings.mpp / slide_mpp))
+        return cls(downsample, slide_mpp * downsample, bounds)
 
     def halo_px(self, settings: MaskSettings) -> int:
         """Give the rim of a tile in full-resolution pixels."""
@@ -60,12 +59,10 @@ class MaskGrid:
 
     def view(self, tile: Tile, settings: MaskSettings) -> Region:
         """Give the core with all its nuclei can reach, in full-resolution pixels."""
-        reach_px = int(np.ceil(settings.reach_um / self.mpp)) * self.downsample + 2 * self.step_px
-        wide = tile.core.expanded(reach_px)
-        left, top = (side // self.step_px * self.step_px for side in (wide.x_px, wide.y_px))
-        right, bottom = (
-            -(-side // self.step_px) * self.step_px for side in (wide.right_px, wide.bottom_px)
-        )
+        k = self.downsample
+        wide = tile.core.expanded((int(np.ceil(settings.reach_um / self.mpp)) + 2) * k)
+        left, top = (side // k * k for side in (wide.x_px, wide.y_px))
+        right, bottom = (-(-side // k) * k for side in (wide.right_px, wide.bottom_px))
         return Region(left, top, right - left, bottom - top).intersection(tile.crop)
 
     def inside(self, part: Region, whole: Region) -> Region:
@@ -141,12 +138,12 @@ def outline_tile(
     steps = label_nuclei(image, seed_xy, statistics, settings, grid.mpp, window, owned)
     labels = steps.labels
     _clear_outside(labels, grid.inside(view.intersection(grid.bounds), view))
-    outlines = trace_outlines(labels, int(owned.sum()))
+    outlines = trace_outlines(labels, int(owned.sum()), steps.border)
     area_um2 = outlines.area_px * grid.mpp**2
     kept = (outlines.area_px > 0) & (area_um2 >= settings.min_area_um2)
     if not kept.all():
         _renumber(labels, kept)
-    nuclei = _table(near.take(owned), outlines, view, grid.downsample).take(kept)
+    nuclei = _table(near.take(owned), outlines, view, grid).take(kept)
     part = image[window.y_px : window.bottom_px, window.x_px : window.right_px]
     return TileMasks(nuclei, view, part, labels, steps)
 
@@ -167,12 +164,15 @@ def _renumber(labels: NDArray[np.int32], kept: NDArray[np.bool_]) -> None:
     np.take(number, labels, out=labels)
 
 
-def _table(keypoints: Keypoints, outlines: Outlines, crop: Region, downsample: int) -> Nuclei:
+def _table(keypoints: Keypoints, outlines: Outlines, view: Region, grid: MaskGrid) -> Nuclei:
+    # Beyond the image pixels are white, which draws no outline out of it.
+    bounds = grid.bounds
+    ring_xy = outlines.ring_xy * grid.downsample + _corner(view)
     return Nuclei(
         x=keypoints.x,
         y=keypoints.y,
         score=keypoints.score,
-        ring_xy=outlines.ring_xy * downsample + _corner(crop),
+        ring_xy=np.clip(ring_xy, _corner(bounds), (bounds.right_px, bounds.bottom_px)),
         ring_start=outlines.ring_start,
         simple=True,
     )
