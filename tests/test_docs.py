@@ -150,8 +150,9 @@ def test_all_verbs_are_in_the_reference():
 def test_every_exit_code_is_explained():
     page = (DOCS / "reference" / "exit-codes.md").read_text(encoding="utf-8")
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
-    errors = [getattr(nucliseg_qp.errors, name) for name in nucliseg_qp.errors.__all__]
-    assert {NucliSegError} <= set(errors)
+    public = [getattr(nucliseg_qp.errors, name) for name in nucliseg_qp.errors.__all__]
+    errors = [one for one in public if isinstance(one, type)]
+    assert NucliSegError in errors
     assert documented == {0, INTERRUPTED, *(error.exit_code for error in errors)}
 
 
