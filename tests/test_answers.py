@@ -12,6 +12,7 @@ import pytest
 from test_docs import DOCS, VERBS, maker
 
 from nucliseg_qp.cli import run
+from nucliseg_qp.cli.app import VERBS as VERBS_BY_GROUP
 from nucliseg_qp.cli.app import app
 
 PAGE = (DOCS / "reference" / "json.md").read_text(encoding="utf-8")
@@ -49,6 +50,16 @@ def test_every_verb_answers_programs_and_the_page_says_what():
 def test_every_verb_shows_how_it_is_called(verb):
     text = maker.verb_part(verb, dict(maker.verbs(app))[verb])
     assert f"Example: `nucliseg-qp {verb}" in text
+
+
+def test_help_is_in_groups_by_use_and_tells_no_default_that_is_nothing(capsys):
+    assert run(["--help"]) == 0
+    text = capsys.readouterr().out
+    titles = [group.name for group in VERBS_BY_GROUP]
+    assert titles == sorted(titles, key=text.index)
+    assert text.index(" detect ") < text.index(" annotate ") < text.index(" doctor ")
+    run(["annotate", "--help"])
+    assert not re.search(r"default:\s+(None|False|\[)", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("verb", ["doctor", "settings", "scripts list"])

@@ -29,6 +29,12 @@ from nucliseg_qp.cli.train import train
 
 __all__ = ["app"]
 
+
+def _shown_default(value: object) -> str | None:
+    """Give what --help shows as a default: nothing for what is off, not given or empty."""
+    return None if value is None or value is False or value == [] else str(value)
+
+
 app = App(
     name="nucliseg-qp",
     version=f"nucliseg-qp {__version__}",
@@ -36,7 +42,7 @@ app = App(
     "Research use only. Start with `nucliseg-qp demo`.",
     help_format="markdown",
     config=[Env(ENVIRONMENT, command=False)],
-    default_parameter=Parameter(show_env_var=False),
+    default_parameter=Parameter(show_env_var=False, show_default=_shown_default),
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
@@ -54,9 +60,11 @@ VERBS = {
 }
 
 for _group, _verbs in VERBS.items():
-    for _verb in _verbs:
+    for _place, _verb in enumerate(_verbs):
         if isinstance(_verb, App):
-            _verb.group = (_group,)
+            _verb.group, _verb.sort_key = (_group,), _place
             app.command(_verb)
         else:
-            app.command(_verb, group=_group)
+            app.command(_verb, group=_group, sort_key=_place)
+for _flag in ("--help", "--version"):
+    app[_flag].group = (ABOUT,)
