@@ -227,6 +227,24 @@ def test_conflicts_are_listed_and_count_as_not_looked_at(two, capsys):
     assert shapely.contains_xy(left, 60, 20)
 
 
+def test_a_nucleus_added_where_the_other_saw_none_is_a_conflict(tmp_path):
+    make_review(tmp_path / "anna", {"a": [area(0, 0, 300), *MIXED]})
+    drawn = {**nucleus(12, "added", "", "Positive"), "id": "drawn"}
+    outside = {**nucleus(399, "added", "", "Positive"), "id": "elsewhere"}
+    make_review(tmp_path / "ben", {"a": [*MIXED, drawn, outside]}, "Ben")
+    folders = tmp_path / "anna", tmp_path / "ben"
+    reviews = read_review(folders[0]), read_review(folders[1])
+    found = compare(*reviews)
+    said = {one.id: (one.first, one.second) for one in found.conflicts}
+    assert said == {"drawn": ("no nucleus", "Positive")}
+    assert (found.common, found.agreed, found.only_second) == (7, 6, 1)
+    for prefer, kept in ((None, False), ("Anna", False), ("Ben", True)):
+        out = tmp_path / f"both {prefer}"
+        merged = merge(*folders, reviews, out, prefer)
+        assert ("drawn" in merged.images[0].ids) is kept
+        assert "drawn" in {one["id"] for one in merged.conflicts}
+
+
 def test_a_preferred_reviewer_decides_and_it_is_noted(two):
     folder, anna, ben = two
     both = merge(folder / "anna", folder / "ben", (anna, ben), folder / "both", "Ben")

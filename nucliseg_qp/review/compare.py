@@ -19,7 +19,7 @@ from nucliseg_qp.outputs import whole_file
 from nucliseg_qp.review.agreement import Agreement, agreement
 from nucliseg_qp.review.corrections import read_corrections
 from nucliseg_qp.review.folder import Review, write_review
-from nucliseg_qp.review.matching import Rows, common_images, matched_rows
+from nucliseg_qp.review.matching import Rows, common_images, matched_rows, rows_unseen_by
 from nucliseg_qp.review.merging import merged_files
 from nucliseg_qp.review.verdicts import ADDED, CONFIRMED, RECLASSIFIED, REDRAWN
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from nucliseg_qp.review.verdicts import ImageReview
 
 __all__ = ["Comparison", "Conflict", "compare", "merge"]
+
+_NOTHING = "no nucleus"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,12 @@ def compare(first: Review, second: Review) -> Comparison:
         alone[1] += len(other) - len(rows)
         both = rows[(one.class_now[rows[:, 0]] != "") & (other.class_now[rows[:, 1]] != "")]
         classes.append((one.class_now[both[:, 0]], other.class_now[both[:, 1]]))
-        conflicts += _conflicts(one, other, rows)
+        new = _conflicts(one, other, rows)
+        unseen = _unseen(one, other, rows)
+        for person in range(2):
+            alone[person] -= len(unseen[person])
+        common += sum(map(len, unseen))
+        conflicts += [*new, *unseen[0], *unseen[1]]
     return Comparison(
         first.reviewer,
         second.reviewer,
@@ -127,6 +134,20 @@ def _conflicts(one: ImageReview, other: ImageReview, rows: Rows) -> list[Conflic
         if said[0] != said[1]:
             x, y = one.xy[mine].tolist()
             found.append(Conflict(one.name, one.entry, one.ids[mine], x, y, *said))
+    return found
+
+
+def _unseen(
+    one: ImageReview, other: ImageReview, rows: Rows
+) -> tuple[list[Conflict], list[Conflict]]:
+    """Find nuclei that the first, and that the second, added where the other saw none."""
+    found: tuple[list[Conflict], list[Conflict]] = ([], [])
+    for person, (mine, theirs) in enumerate(((one, other), (other, one))):
+        for row in rows_unseen_by(theirs, mine, rows[:, person]).tolist():
+            said = [_NOTHING, _NOTHING]
+            said[person] = _decision(mine, row)
+            x, y = mine.xy[row].tolist()
+            found[person].append(Conflict(one.name, one.entry, mine.ids[row], x, y, *said))
     return found
 
 

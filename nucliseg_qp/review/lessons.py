@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+    from shapely.geometry.base import BaseGeometry
 
     from nucliseg_qp.review.folder import Review
     from nucliseg_qp.review.verdicts import ImageReview
 
     Polygon = tuple[NDArray[np.float64], ...]
 
-__all__ = ["annotated_images", "check_enough"]
+__all__ = ["annotated_images", "check_enough", "reviewed_area"]
 
 DISC_UM = 5.0
 """Radius around a single decision in which it is known what is there: about a nucleus."""
@@ -109,12 +110,19 @@ def _file(image: ImageReview) -> Path:
     )
 
 
-def _trusted(image: ImageReview) -> tuple[Polygon, ...]:
-    """Unite reviewed areas and the discs around single decisions outside of them."""
+def reviewed_area(image: ImageReview) -> BaseGeometry:
+    """Give where in an image every nucleus was looked at."""
     import shapely
     from shapely.geometry import shape
 
-    areas = shapely.union_all([shapely.make_valid(shape(dict(one))) for one in image.areas])
+    return shapely.union_all([shapely.make_valid(shape(dict(one))) for one in image.areas])
+
+
+def _trusted(image: ImageReview) -> tuple[Polygon, ...]:
+    """Unite reviewed areas and the discs around single decisions outside of them."""
+    import shapely
+
+    areas = reviewed_area(image)
     shapely.prepare(areas)
     outside = image.xy[~shapely.intersects_xy(areas, *image.xy.T)]
     radius_px = DISC_UM / (image.mpp or 0.5)

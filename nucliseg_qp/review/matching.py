@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nucliseg_qp.errors import InputError
+from nucliseg_qp.review.lessons import reviewed_area
 from nucliseg_qp.review.verdicts import ADDED
 
 if TYPE_CHECKING:
     from nucliseg_qp.review.folder import Review
     from nucliseg_qp.review.verdicts import ImageReview
 
-__all__ = ["Rows", "common_images", "matched_rows"]
+__all__ = ["Rows", "common_images", "matched_rows", "rows_unseen_by"]
 
 Rows: TypeAlias = NDArray[np.int64]
 """Pairs of rows, shape (k, 2)."""
@@ -68,3 +69,22 @@ def matched_rows(one: ImageReview, other: ImageReview) -> Rows:
     near = match_points(one.xy[mine], other.xy[theirs], SAME_PX)
     pairs += list(zip(mine[near[:, 0]].tolist(), theirs[near[:, 1]].tolist(), strict=True))
     return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def rows_unseen_by(
+    other: ImageReview, one: ImageReview, paired: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Give rows that one person added where the other looked at every nucleus and saw none.
+
+    Parameters
+    ----------
+    other, one : ImageReview
+        Who looked, and who added.
+    paired : ndarray of int64
+        Rows of ``one`` that the other has as well.
+    """
+    import shapely
+
+    alone = np.setdiff1d(np.flatnonzero(one.change == ADDED), paired)
+    seen = shapely.intersects_xy(reviewed_area(other), *one.xy[alone].T)
+    return np.asarray(alone[seen], np.int64)

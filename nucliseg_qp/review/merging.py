@@ -100,10 +100,10 @@ def _is_wanted(
     item: dict[str, Any], same: dict[str, str], disputed: set[str], winner: int | None
 ) -> bool:
     """Tell whether a feature of the second review is not in the first, or decides there."""
+    name = str(item["id"])
     if item["properties"]["change"] == "reviewed":
         return True
-    known = same.get(str(item["id"]))
-    return known is None or (winner == 1 and known in disputed)
+    return winner == 1 if same.get(name, name) in disputed else name not in same
 
 
 def _without(
