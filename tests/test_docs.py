@@ -162,12 +162,33 @@ def test_every_measurement_is_explained():
     assert names == [*MEASUREMENT_COLUMNS, CLASS_MARGIN]
 
 
+def anchors(page: Path) -> set[str]:
+    """Give the anchors of a page's headings, as mkdocs and GitHub make them of plain headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_link_is_dead(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
-        outside = target.startswith(("https://", "mailto:"))
-        assert outside or (page.parent / target).exists(), f"{page.name} links to {target}"
+    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", text):
+        if target.startswith(("https://", "mailto:")):
+            continue
+        place = page.parent / target if target else page
+        assert place.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(place), f"{page.name} links to {target}#{anchor}"
+
+
+def test_the_tasks_that_contributors_are_told_exist():
+    tasks = set(
+        re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    for page in (ROOT / "CONTRIBUTING.md", ROOT / "README.md"):
+        for told in re.findall(r"`make ([\w ]+)`", page.read_text(encoding="utf-8")):
+            assert set(told.split()) <= tasks, f"{page.name}: make {told}"
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    for entry in re.findall(r"entry: ([\w-]+)", hooks):
+        assert shutil.which(entry, path=str(Path(sys.executable).parent)), f"no {entry} for a hook"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
