@@ -175,6 +175,30 @@ def test_a_second_run_keeps_what_a_person_did(qupath_probe, copy, settings):
         assert len(near) == 1, "nothing is put on top of a nucleus that was kept"
 
 
+REVIEW = """
+def left = ROIs.createRectangleROI(0, 0, 256, 512, ImagePlane.getDefaultPlane())
+def area = PathObjects.createAnnotationObject(left)
+area.setName('Reviewed')
+addObject(area)
+"""
+
+
+def test_an_area_somebody_reviewed_is_no_region_to_detect_in(qupath_probe, copy):
+    qupath_probe.run_steps(copy, code(REVIEW))
+    before = {d["id"]: d for d in qupath_probe.read_back(copy)["images"][0]["detections"]}
+    again = step(DETECT, "scope=auto", "device=cpu", "palette=dab-intensity", "threshold=0.3")
+    [said] = qupath_probe.run_steps(copy, again)
+    assert said["problem"] == ""
+    after = {d["id"]: d for d in qupath_probe.read_back(copy)["images"][0]["detections"]}
+    looked_at = {id_ for id_, one in before.items() if one["x"] < 255}
+    now = {id_ for id_, one in after.items() if one["x"] < 255}
+    assert looked_at == now
+    assert {id_: after[id_]["class"] for id_ in now} == {id_: before[id_]["class"] for id_ in now}
+    elsewhere = {one["class"] for one in after.values() if one["x"] > 257}
+    assert "Positive" not in elsewhere
+    assert "1+" in elsewhere
+
+
 def distance(one, other):
     return np.hypot(one["x"] - other["x"], one["y"] - other["y"])
 

@@ -115,8 +115,10 @@ class NucliSegDetection {
                 throw new NucliSegProblem('no annotation is selected. Draw one around the area, or select one (Annotations tab), or choose the whole image.')
             return chosen
         }
-        // A class with a star at its end is one that QuPath ignores.
-        List<PathObject> wanted = drawn.findAll { PathObject it -> !NucliSegLedger.className(it).endsWith('*') }
+        // A class with a star at its end is one that QuPath ignores; what was reviewed is not detected again.
+        List<PathObject> wanted = drawn.findAll { PathObject it ->
+            !NucliSegLedger.className(it).endsWith('*') && !ledger.reviewed.areas.contains(it)
+        } as List<PathObject>
         if (scope == 'all' && wanted.isEmpty())
             throw new NucliSegProblem('the image has no annotation. Draw one around the area, or choose the whole image.')
         return wanted
