@@ -133,8 +133,6 @@ def f1(model: KeypointModel, tiles: list[CocoTile]) -> float:
 def finetune(data: Path, first: int, looks: int, how: FineTuning) -> None:
     start = load_model()
     real = real_sets(data)
-    before = {name: f1(start, tiles) for name, tiles in real.items()}
-    table = Table("look", "data", "F1 before", "F1 after", "change")
     done, number = 0, first
     while done < looks:
         with tempfile.TemporaryDirectory() as name:
@@ -143,16 +141,19 @@ def finetune(data: Path, first: int, looks: int, how: FineTuning) -> None:
             weak = f1(start, [tile for _, tile in fields])
             console.print(f"look {number} ({told}): shipped model {weak:.3f} on reviewed fields")
             if weak < WEAK_F1:
-                done += 1
                 tests = {"new look": [field_tile(Path(name), seed, look)[1] for seed in TESTED]}
                 after = taught(fields, start, replace(how, out=Path(name) / "out"))
-                was = {"new look": f1(start, tests["new look"])} | before
-                for part, tiles in (tests | real).items():
-                    now = f1(after, tiles)
-                    row = (f"{was[part]:.3f}", f"{now:.3f}", f"{now - was[part]:+.3f}")
-                    table.add_row(str(number), part, *row, end_section=part == [*was][-1])
+                console.print(compared(start, after, tests | real))
+                done += 1
         number += 1
-    console.print(table)
+
+
+def compared(start: KeypointModel, after: KeypointModel, sets: dict[str, list[CocoTile]]) -> Table:
+    table = Table("data", "F1 before", "F1 after", "change")
+    for name, tiles in sets.items():
+        was, now = f1(start, tiles), f1(after, tiles)
+        table.add_row(name, f"{was:.3f}", f"{now:.3f}", f"{now - was:+.3f}")
+    return table
 
 
 def taught(
