@@ -115,7 +115,7 @@ class _Writing:
             try:
                 # What came before an error stays in the list.
                 outcomes.extend(each_image(paths, self.job, work, self.watcher))
-            except OutputError:
+            except (OutputError, KeyboardInterrupt):
                 # The images that are done need not be lost with the one that was not.
                 self._put(outcomes, results)
                 raise

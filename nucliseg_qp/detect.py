@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["detect_images"]
 
+WRITTEN = ("done", "incomplete")
+"""How an image ended whose files were written."""
+
 
 def detect_images(
     paths: Sequence[Path], folder: Path, job: Job, watcher: Watcher | None = None
@@ -153,7 +156,7 @@ class _Run:
 
     def _told(self, error: OutputError, place: Path | None) -> OutputError:
         """Give an error that also says what is there all the same."""
-        done = sum(outcome.status in ("done", "incomplete") for outcome in self.outcomes)
+        done = sum(outcome.status in WRITTEN for outcome in self.outcomes)
         records = f"summary.csv and run.json are in {place}." if place else ""
         return OutputError(
             f"{error.message}; {done} of {len(self._images)} images are written",
@@ -183,10 +186,8 @@ class _Run:
 
     def _whose_files(self, outcome: ImageOutcome) -> str:
         stem = image_stem(outcome.path)
-        if outcome.status in ("done", "incomplete"):
-            return "this run"
         if _files(self._out, stem):
-            return "an earlier run"
+            return "this run" if outcome.status in WRITTEN else "an earlier run"
         return "an earlier run, in earlier" if _files(self._out.earlier, stem) else "none"
 
 

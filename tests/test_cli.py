@@ -513,9 +513,11 @@ def check_whole(folder: Path) -> int:
     return len(whole)
 
 
-def test_interrupted_it_exits_with_130_and_leaves_no_part_of_a_file(started, tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_exits_with_130_and_leaves_no_part_of_a_file(started, tmp_path, how):
+    """SIGTERM is what a scheduler or a container sends when the time is over."""
     process, told = started
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
@@ -525,6 +527,8 @@ def test_interrupted_it_exits_with_130_and_leaves_no_part_of_a_file(started, tmp
     assert "Traceback" not in "".join(told) + err
     assert check_whole(tmp_path / "out") >= 3
     assert not list((tmp_path / "out").rglob("*.part"))
+    states = {row["status"] for row in csv.DictReader((tmp_path / "out" / "summary.csv").open())}
+    assert states == {"done", "failed", "skipped"}
 
 
 def test_killed_it_leaves_nothing_under_a_final_name_that_is_not_whole(started, tmp_path):

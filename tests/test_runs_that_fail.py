@@ -167,18 +167,19 @@ def test_an_interrupted_run_leaves_a_summary_of_what_is_done(images, out, job):
     assert {row["status"] for row in summary(out).values()} == {"failed", "skipped"}
 
 
-def test_images_that_are_done_reach_the_project_when_a_later_one_cannot_be_written(
-    images, tmp_path, job, monkeypatch
+@pytest.mark.parametrize("stop", [OutputError("the disk is full", "Free it."), KeyboardInterrupt()])
+def test_images_that_are_done_reach_the_project_when_the_run_ends_at_a_later_one(
+    images, tmp_path, job, monkeypatch, stop
 ):
     real = nucliseg_qp.annotate.save_parts
 
     def save(folder, stem, parts):
         if stem == "b":
-            raise OutputError("the disk is full", "Free some space.")
+            raise stop
         return real(folder, stem, parts)
 
     monkeypatch.setattr(nucliseg_qp.annotate, "save_parts", save)
-    with pytest.raises(OutputError, match="disk is full"):
+    with pytest.raises(type(stop)):
         annotate_images(images, tmp_path / "project", job, "files")
     project = json.loads((tmp_path / "project" / "project.qpproj").read_text(encoding="utf-8"))
     assert [one["imageName"] for one in project["images"]] == ["a.tif"]

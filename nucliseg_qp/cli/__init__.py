@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 
 __all__ = ["main"]
@@ -16,6 +17,8 @@ def main() -> None:
         # A terminal that knows no "²" must not end a run with its results.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # Schedulers and containers end a program so: it may tidy up as after Ctrl+C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -63,7 +63,7 @@ def _added_reader(path: Path, start: bytes) -> Slide:
 
 def _first_bytes(path: Path) -> bytes:
     if path.is_dir():
-        raise InputError(f"{path} is a folder", "Give the image file itself.")
+        raise InputError(f"{path} is a folder", "Give the images in it, as in FOLDER/*.svs.")
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is a pipe or device", "Give an image file.")
     try:
