@@ -68,34 +68,26 @@ def annotate(
         script that imports the nuclei; auto takes paquo where QuPath is found.
     """
     from nucliseg_qp.batch import named_images
-    from nucliseg_qp.cli import show
+    from nucliseg_qp.cli import jobs, show
     from nucliseg_qp.cli.annotate_project import annotate_whole, given_project
-    from nucliseg_qp.cli.jobs import (
-        begin_profile,
-        end_profile,
-        open_job,
-        show_outcomes,
-        show_plan,
-        worst_code,
-    )
     from nucliseg_qp.qupath.install import choose_writer
 
     root = given_project(images, project, (region, within, profile), writer, whole)
     if root is not None or project is None:
-        job = open_job(settings, config, slide_mpp, None, None)
+        job = jobs.open_job(settings, config, slide_mpp, None, None)
         return annotate_whole(root or Path(), job, whole or WholeProject(), dry_run, as_json)
     images = list(named_images(images).values())
     chosen = choose_writer(writer)
-    job = open_job(settings, config, slide_mpp, region, within, begin_profile(profile))
+    job = jobs.open_job(settings, config, slide_mpp, region, within, jobs.begin_profile(profile))
     if dry_run:
-        show_plan(images, job, as_json)
+        jobs.show_plan(images, job, as_json)
         return 0
     outcomes = _annotate(images, project, job, chosen)
-    show_outcomes(outcomes, as_json, project=project, writer=chosen)
+    jobs.show_outcomes(outcomes, as_json, project=project, writer=chosen)
     if any(outcome.status == "done" for outcome in outcomes):
         show.note(show.project_line(project, chosen))
-    end_profile(profile, job)
-    return worst_code(outcomes)
+    jobs.end_profile(profile, job)
+    return jobs.worst_code(outcomes)
 
 
 def _annotate(

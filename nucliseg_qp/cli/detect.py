@@ -55,32 +55,23 @@ def detect(
         folder.
     """
     from nucliseg_qp.batch import named_images
-    from nucliseg_qp.cli import show
-    from nucliseg_qp.cli.jobs import (
-        begin_profile,
-        end_profile,
-        open_job,
-        show_outcomes,
-        show_plan,
-        worst_code,
-        write_stages,
-    )
+    from nucliseg_qp.cli import jobs, show
     from nucliseg_qp.cli.progress import BatchView
     from nucliseg_qp.detect import detect_images
 
     images = list(named_images(images).values())
-    job = open_job(settings, config, slide_mpp, region, within, begin_profile(profile))
+    job = jobs.open_job(settings, config, slide_mpp, region, within, jobs.begin_profile(profile))
     if dry_run:
-        show_plan(images, job, as_json)
+        jobs.show_plan(images, job, as_json)
         return 0
     show.engine_line(job.engine)
     with BatchView(len(images)) as view:
         outcomes = detect_images(images, out, job, view)
-    show_outcomes(outcomes, as_json, out=out)
+    jobs.show_outcomes(outcomes, as_json, out=out)
     read = [outcome.path for outcome in outcomes if outcome.status != "failed"]
     if read:
         show.note(f"results are in {out}")
-    end_profile(profile, job)
+    jobs.end_profile(profile, job)
     if stages is not None and read:
-        write_stages(read[0], stages, job)
-    return worst_code(outcomes)
+        jobs.write_stages(read[0], stages, job)
+    return jobs.worst_code(outcomes)

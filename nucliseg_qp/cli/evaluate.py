@@ -63,10 +63,9 @@ def evaluate(
 
     loaded = load_model(None if model == "default" else model)
     tiles = evaluation.read_tiles(data, split)
-    matching = Matching(radius_um, border_um)
     with CountView("evaluating") as view:
         result = evaluation.evaluate(
-            loaded, tiles, split, matching, threshold, device, view.advance
+            loaded, tiles, split, Matching(radius_um, border_um), threshold, device, view.advance
         )
     evaluation.write_evaluation(result, loaded, out)
     figures = result.rows()
