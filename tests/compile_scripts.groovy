@@ -11,7 +11,7 @@ import org.codehaus.groovy.control.CompilationUnit
 import org.codehaus.groovy.control.CompilerConfiguration
 import org.codehaus.groovy.control.Phases
 
-/** Give a class for each one that is imported and not here: package, name, names in it, static methods. */
+/** Give a class for each one of QuPath's and its libraries that is imported and not here: its name and the names in it. */
 Map<String, String> stubs(String text) {
     Map<String, List<String>> wanted = [:].withDefault { [] }
     (text =~ /(?m)^import (static )?([\w.]+)$/).each { whole, isStatic, name ->
@@ -20,7 +20,7 @@ Map<String, String> stubs(String text) {
         if (isStatic)
             members << "static Object ${name.tokenize('.').last()}(Object... it) { null }"
     }
-    return wanted.findAll { type, members -> !isHere(type) }.collectEntries { type, members ->
+    return wanted.findAll { type, members -> !(type =~ /^(javax?|groovy)\./) && !isHere(type) }.collectEntries { type, members ->
         String name = type.tokenize('.').last()
         List<String> inner = (text =~ /\b${name}\.([A-Z]\w*[a-z]\w*)\b/).collect { it[1] }.unique()
         String body = (members + inner.collect { "static class ${it} { }" }).join('\n')
