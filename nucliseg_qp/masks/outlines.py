@@ -13,8 +13,8 @@ NEAREST = 0.2
 """An outline passes between two pixels no nearer to either centre than this share of the way."""
 STEPS = 20
 """Places between two pixels where it may pass: few digits in a file."""
-SPARE_PX = 0.07
-"""Bends this small are straightened, twice; both together stay under ``NEAREST`` / sqrt(2)."""
+SPARE_PX = 0.14
+"""Bends this small are straightened: less than ``NEAREST`` / sqrt(2)."""
 SMALLEST_RING = 8
 """Outlines with fewer vertices are left as they are."""
 
@@ -115,8 +115,8 @@ def trace_outlines(
     share = 0.5 if border is None else _shares(inner_xy, inner_xy + step_xy, labels, border)
     # In whole steps, so that no rounding depends on where in a tile a nucleus lies.
     ring = STEPS * (_complex(inner_xy) + (0.5 + 0.5j)) + np.rint(STEPS * share) * _complex(step_xy)
-    for spare_px in (0.0, SPARE_PX, SPARE_PX):
-        ring, start = _thinned(ring, start, spare_px * STEPS)
+    for spare in (0.0, SPARE_PX * STEPS):
+        ring, start = _thinned(ring, start, spare)
     return Outlines(ring.view(np.float64).reshape(-1, 2) / STEPS, start, size_px)
 
 
