@@ -127,7 +127,8 @@ def test_annotations_are_chosen_by_class_and_name_and_ours_never():
 
     def ids(text):
         scope = scope_of(ProjectScope.from_text(text), held(*areas), slide, tissue)
-        return [one.id for one in scope.parents], scope.area_px2
+        within = scope.scope.within
+        return [one.id for one in scope.parents], within and within.area
 
     assert ids("annotations") == (["a", "b", "c"], 250.0)
     assert ids("class:Tumor") == (["a", "b"], 150.0)

@@ -54,17 +54,6 @@ class TissueMask:
     mask: NDArray[np.bool_]
     downsample: float
 
-    def area_mm2(self, mpp: float) -> float:
-        """Give the area of tissue in mm2 for full-resolution pixels of ``mpp`` micrometres."""
-        side_mm = self.downsample * mpp / 1000
-        return float(np.count_nonzero(self.mask) * side_mm**2)
-
-    def overlaps(self, region: Region) -> bool:
-        """Tell whether any tissue lies in ``region``."""
-        left, right = self._span(region.x_px, region.right_px)
-        top, bottom = self._span(region.y_px, region.bottom_px)
-        return bool(self.mask[top:bottom, left:right].any())
-
     def extent(self, region: Region) -> Region:
         """Give the smallest part of ``region`` that holds all its tissue; of size 0 without any."""
         left, right = self._span(region.x_px, region.right_px)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from shapely.geometry.base import BaseGeometry
 
-    from nucliseg_qp.geometry import Region
 
 __all__ = ["points_within", "read_within"]
 
@@ -38,7 +37,7 @@ _EXPORT = "Export annotations from QuPath as GeoJSON (File > Export objects as G
 _SIMPLIFY = "Simplify the annotation in QuPath (Objects > Annotations > Simplify shape)."
 
 
-def read_within(path: Path, image: Region | None = None) -> BaseGeometry:
+def read_within(path: Path) -> BaseGeometry:
     """Read the polygons of a GeoJSON file as one area.
 
     Parameters
@@ -46,8 +45,6 @@ def read_within(path: Path, image: Region | None = None) -> BaseGeometry:
     path : Path
         ``.geojson`` or ``.json``, plain or gzipped: a FeatureCollection, a Feature, a list of
         features or a bare geometry. Points and lines have no area and are passed over.
-    image : Region, optional
-        The image's bounds, which the area must meet.
 
     Returns
     -------
@@ -57,8 +54,8 @@ def read_within(path: Path, image: Region | None = None) -> BaseGeometry:
     Raises
     ------
     InputError
-        When the file is missing, too large, no GeoJSON, holds no polygon, coordinates that are
-        no numbers, or lies wholly outside of ``image``.
+        When the file is missing, too large, no GeoJSON, holds no polygon, or coordinates that are
+        no numbers.
     """
     document = _parse(path, _read_bytes(path))
     rings = list(_polygons(path, document))
@@ -67,13 +64,6 @@ def read_within(path: Path, image: Region | None = None) -> BaseGeometry:
     area = _one_area(path, rings)
     if area.is_empty or area.area == 0:
         raise InputError(f"{path} holds only polygons without an area", _EXPORT)
-    if image is not None and not _meets(area, image):
-        bounds = ", ".join(f"{value:.0f}" for value in area.bounds)
-        raise InputError(
-            f"the area in {path} (x, y from and to {bounds}) lies outside of the image of "
-            f"{image.width_px} x {image.height_px} px",
-            "Check that it was drawn on this image.",
-        )
     return area
 
 
@@ -224,10 +214,3 @@ def _check_crossings(path: Path, polygons: list[list[NDArray[np.float64]]]) -> N
         met += len(tree.query(segment, predicate="intersects"))
         if met > allowed:
             raise InputError(f"{path} has outlines that cross millions of times", _SIMPLIFY)
-
-
-def _meets(area: BaseGeometry, image: Region) -> bool:
-    import shapely
-
-    box = shapely.box(image.x_px, image.y_px, image.right_px, image.bottom_px)
-    return bool(shapely.intersects(area, box))

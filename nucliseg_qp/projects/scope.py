@@ -93,11 +93,6 @@ class ImageScope:
     scope: Scope
     parents: tuple[Parent, ...]
 
-    @property
-    def area_px2(self) -> float:
-        """Area in square pixels, overlaps counted once; NaN for the whole image."""
-        return float("nan") if self.scope.within is None else float(self.scope.within.area)
-
     def to_json(self) -> list[dict[str, Any]]:
         """Give it in types that JSON knows."""
         whole = self.scope.within is None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nucliseg_qp.nuclei import Nuclei
+    from nucliseg_qp.qupath.geojson import RGB
     from nucliseg_qp.qupath.held import EntryResult
     from nucliseg_qp.qupath.results import ImageResult
 
@@ -34,8 +35,6 @@ __all__ = [
     "write_manifest",
     "write_script",
 ]
-
-RGB = tuple[int, int, int]
 
 SHARD = 50_000
 """Nuclei in one file: QuPath holds a whole file in memory while it reads it."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.qupath.results import Area
 
-__all__ = ["HEADER", "area_feature", "class_json", "write_geojson", "written_files"]
+__all__ = ["HEADER", "RGB", "area_feature", "class_json", "write_geojson", "written_files"]
 
 HEADER = b'{"type":"FeatureCollection","features":['
 """First line of every file written here."""

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nucliseg_qp.nuclei import Nuclei
+    from nucliseg_qp.qupath.geojson import RGB
     from nucliseg_qp.qupath.results import ImageResult
 
 __all__ = ["Groovy", "JavaProject"]
 
-RGB = tuple[int, int, int]
 JavaObject: TypeAlias = Any
 
 _PathClass = JClass("qupath.lib.objects.classes.PathClass")

@@ -27,11 +27,10 @@ from nucliseg_qp.qupath.request import Request, read_answer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from nucliseg_qp.qupath.geojson import RGB
     from nucliseg_qp.qupath.results import ImageResult, WrittenImage
 
 __all__ = ["check_folder", "java_environment", "last_words", "write_project"]
-
-RGB = tuple[int, int, int]
 
 CHUNK_IMAGES = 25
 """Images one Java process takes: QuPath's memory grows with every image it opens."""

@@ -15,12 +15,12 @@ from nucliseg_qp.nuclei import Nuclei
 from nucliseg_qp.qupath.geojson import HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["Detections", "check_document", "read_geojson"]
+__all__ = ["Detections", "read_geojson"]
 
 MAX_DOCUMENT_BYTES = 64 << 20
 """Largest text that is held as one JSON tree, which takes ten times as much memory."""
@@ -98,35 +98,6 @@ def read_geojson(path: Path) -> Detections:
         else:
             annotations.append(feature)
     return Detections(_table(path, rows), tuple(row.id for row in rows), tuple(annotations))
-
-
-def check_document(path: Path) -> Mapping[str, Any]:
-    """Read a small GeoJSON document and check it against the format (RFC 7946).
-
-    Returns
-    -------
-    mapping
-        The typed object of the ``geojson`` package.
-
-    Raises
-    ------
-    InputError
-        When the file cannot be read, is larger than 64 MiB, or is not valid GeoJSON.
-    """
-    import geojson
-
-    with _opened(path) as file:
-        text = _document(path, file, b"")
-    try:
-        document = geojson.loads(text)
-        valid = isinstance(document, geojson.GeoJSON) and document.is_valid
-        problem = "" if valid else str(getattr(document, "errors", lambda: "no GeoJSON type")())
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-        problem = str(error) or type(error).__name__
-    if problem:
-        raise _refused(path, f"is not valid GeoJSON: {problem}")
-    found: Mapping[str, Any] = document
-    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from nucliseg_qp.errors import QuPathError
 from nucliseg_qp.qupath.results import ImageResult, WrittenImage
 
-__all__ = ["Request", "read_answer", "read_request", "write_answer"]
+if TYPE_CHECKING:
+    from nucliseg_qp.qupath.geojson import RGB
 
-RGB = tuple[int, int, int]
+__all__ = ["Request", "read_answer", "read_request", "write_answer"]
 
 
 @dataclass(frozen=True)
