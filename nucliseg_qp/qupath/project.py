@@ -88,9 +88,9 @@ def check_folder(root: Path) -> None:
     OutputError
         When the folder holds something else or cannot be written to.
     """
+    make_folder(root)
     folder = ProjectFolder(root)
     project = ProjectFile(folder)
-    make_folder(root)
     ours = folder.manifest(0).parent
     # Desktops leave hidden files in folders that people only looked into.
     foreign = [one.name for one in root.iterdir() if not one.name.startswith(".")]
