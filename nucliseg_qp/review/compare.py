@@ -91,28 +91,24 @@ def compare(first: Review, second: Review) -> Comparison:
         See `common_images`.
     """
     conflicts: list[Conflict] = []
-    classes, common, alone = [], 0, [0, 0]
+    classes, common, only_first, only_second = [], 0, 0, 0
     for one, other in common_images(first, second):
         rows = matched_rows(one, other)
-        common += len(rows)
-        alone[0] += len(one) - len(rows)
-        alone[1] += len(other) - len(rows)
+        unseen = _unseen(one, other, rows)
+        common += len(rows) + len(unseen[0]) + len(unseen[1])
+        only_first += len(one) - len(rows) - len(unseen[0])
+        only_second += len(other) - len(rows) - len(unseen[1])
+        conflicts += [*_conflicts(one, other, rows), *unseen[0], *unseen[1]]
         both = rows[(one.class_now[rows[:, 0]] != "") & (other.class_now[rows[:, 1]] != "")]
         classes.append((one.class_now[both[:, 0]], other.class_now[both[:, 1]]))
-        new = _conflicts(one, other, rows)
-        unseen = _unseen(one, other, rows)
-        for person in range(2):
-            alone[person] -= len(unseen[person])
-        common += sum(map(len, unseen))
-        conflicts += [*new, *unseen[0], *unseen[1]]
     return Comparison(
         first.reviewer,
         second.reviewer,
         agreement(classes),
         common,
         common - len(conflicts),
-        alone[0],
-        alone[1],
+        only_first,
+        only_second,
         tuple(conflicts),
     )
 
