@@ -97,7 +97,7 @@ class KeypointSettings(_Frozen):
     """What runs the network: torch, or ONNX Runtime on the CPU; auto takes torch."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
     """Windows handed to the device at once."""
-    window_px: Annotated[int, Field(ge=128, le=4096, multiple_of=8)] = 1024
+    window_px: Annotated[int, Field(ge=128, le=4096, multiple_of=8)] = 1536
     """Side of a window in network pixels; larger ones spend less on their halo."""
 
 
@@ -119,7 +119,7 @@ class MaskSettings(_Frozen):
     seed_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.4
     """A seed takes at most this share of the way to its nearest neighbour."""
     reach_um: LengthUm = 10.0
-    """No part of a nucleus is farther than this from its keypoint."""
+    """No part of a nucleus is farther than about this from its keypoint."""
     local_contrast: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Where between a nucleus's own darkness (0) and the background (1) its border lies."""
     min_area_um2: Annotated[float, Field(ge=0)] = 4.0

@@ -17,7 +17,7 @@ from nucliseg_qp.masks.outlines import GreyBorder, trace_outlines
 from nucliseg_qp.masks.seeds import draw_seeds, seed_radii_px
 from nucliseg_qp.masks.statistics import SlideStatistics, otsu_threshold, three_class_otsu
 from nucliseg_qp.masks.tile import MaskGrid, TileMasks, outline_tile
-from nucliseg_qp.masks.watershed import flood, label_nuclei
+from nucliseg_qp.masks.watershed import ROUND_UM, flood, label_nuclei, rounded
 
 MPP = 0.25
 DARK, PALE = (110, 70, 50), (240, 240, 245)
@@ -245,6 +245,23 @@ def test_touching_nuclei_are_parted_between_their_keypoints():
     assert areas.min() > 0.8 * areas.max()
 
 
+def test_rounding_takes_notches_and_tails_away_and_keeps_everything_else():
+    labels = np.zeros((40, 60), np.int32)
+    labels[5:35, 5:25], labels[5:35, 25:45] = 70_001, 3
+    whole = labels.copy()
+    labels[8:10, 5:9], labels[20, 45:55] = 0, 3
+    inside = np.zeros(labels.shape, bool)
+    inside[6:34, 6:44] = True
+    result = rounded(labels, 1.0)
+    assert not result[20, 46:55].any(), "the tail is left"
+    assert (result != labels)[8:10, 6:9].any(), "the notch is as it was"
+    away = inside.copy()
+    away[6:12, :11] = False
+    assert (result == whole)[away].all(), "a border between two nuclei moved"
+    assert set(np.unique(result)) == {0, 3, 70_001}, "a label was invented"
+    assert (rounded(labels, 0.4) == labels).all()
+
+
 def far_px(masks: TileMasks) -> float:
     """The farthest any pixel of a nucleus is from its own keypoint."""
     row, column = np.nonzero(masks.labels)
@@ -267,7 +284,7 @@ def test_a_nucleus_does_not_creep_through_its_neighbours_beyond_its_reach(seed):
     image = np.kron(rng.integers(0, 200, (32, 32, 3)), np.ones((8, 8, 1))).astype(np.uint8)
     masks = outlined(image, rng.uniform(5, 250, (40, 2)), max_area_um2=1e6, min_area_um2=0.0)
     assert len(masks.nuclei) == 40
-    assert far_px(masks) < MaskSettings().reach_um / MPP + 2
+    assert far_px(masks) < (MaskSettings().reach_um + ROUND_UM) / MPP + 2
 
 
 def test_a_large_outline_is_cut_back_to_the_size_limit():

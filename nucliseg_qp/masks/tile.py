@@ -10,7 +10,7 @@ import numpy as np
 from nucliseg_qp.geometry import Region
 from nucliseg_qp.images.resample import read_grid
 from nucliseg_qp.masks.outlines import Outlines, trace_outlines
-from nucliseg_qp.masks.watershed import MaskSteps, label_nuclei
+from nucliseg_qp.masks.watershed import ROUND_UM, MaskSteps, label_nuclei
 from nucliseg_qp.nuclei import Nuclei
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class MaskGrid:
     def view(self, tile: Tile, settings: MaskSettings) -> Region:
         """Give the core with all its nuclei can reach, in full-resolution pixels."""
         k = self.downsample
-        wide = tile.core.expanded((int(np.ceil(settings.reach_um / self.mpp)) + 2) * k)
+        reach_px = int(np.ceil((settings.reach_um + ROUND_UM) / self.mpp)) + 2
+        wide = tile.core.expanded(reach_px * k)
         left, top = (side // k * k for side in (wide.x_px, wide.y_px))
         right, bottom = (-(-side // k) * k for side in (wide.right_px, wide.bottom_px))
         return Region(left, top, right - left, bottom - top).intersection(tile.crop)
