@@ -189,8 +189,9 @@ def _hulls(
     stop = np.append(start[1:], len(xy))
     # The rings are the one thing walked one by one here: 2 us each.
     hulls = [
-        cv2.convexHull(single[a:b], returnPoints=False)[:, 0] + a
+        cv2.convexHull(single[a:b], returnPoints=False)
         for a, b in zip(start.tolist(), stop.tolist(), strict=True)
     ]
-    first = np.cumsum([0, *map(len, hulls)])[:-1]
-    return xy[np.concatenate(hulls)], first
+    size = list(map(len, hulls))
+    corner = np.concatenate(hulls)[:, 0] + np.repeat(start, size)
+    return xy[corner], np.cumsum([0, *size])[:-1]
