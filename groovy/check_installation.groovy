@@ -29,7 +29,7 @@ try {
     if (interactive)
         NucliSegWindow.showMessage(lines.join('\n'))
 } catch (NucliSegProblem problem) {
-    println NucliSegWindow.tell(problem, interactive)
+    println NucliSegWindow.tell(problem, interactive, null)
 }
 
 

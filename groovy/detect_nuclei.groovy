@@ -65,7 +65,7 @@ try {
     if (!interactive)
         throw cancelled
 } catch (NucliSegProblem problem) {
-    println NucliSegWindow.tell(problem, interactive)
+    println NucliSegWindow.tell(problem, interactive, entry)
 }
 
 

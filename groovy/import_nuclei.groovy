@@ -53,5 +53,7 @@ try {
     println "NucliSeg QP: ${entry.getImageName()}: ${job.describe(report)}"
     binding.setVariable('nuclisegReport', report)
 } catch (NucliSegProblem problem) {
-    println NucliSegWindow.tell(problem, NucliSegWindow.isInteractive(imageData))
+    // The program that hands nuclei over, and "all", name the image themselves.
+    boolean named = handed.containsKey('nuclisegObjects') || given.contains('all')
+    println NucliSegWindow.tell(problem, NucliSegWindow.isInteractive(imageData), named ? null : entry)
 }

@@ -63,7 +63,7 @@ try {
     String done = new NucliSegReclassification(imageData, folder, entry.getID(), palette).run(options)
     println "NucliSeg QP: ${entry.getImageName()}: ${done}"
 } catch (NucliSegProblem problem) {
-    println NucliSegWindow.tell(problem, interactive)
+    println NucliSegWindow.tell(problem, interactive, entry)
 }
 
 

@@ -38,5 +38,5 @@ try {
     if (interactive)
         NucliSegWindow.showMessage(done)
 } catch (NucliSegProblem problem) {
-    println NucliSegWindow.tell(problem, interactive)
+    println NucliSegWindow.tell(problem, interactive, entry)
 }

@@ -47,7 +47,7 @@ try {
         }
     }
 } catch (NucliSegProblem problem) {
-    println NucliSegWindow.tell(problem, interactive)
+    println NucliSegWindow.tell(problem, interactive, entry)
 }
 
 

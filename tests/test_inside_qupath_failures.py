@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -57,7 +58,7 @@ def refused(probe, folder, *args):
     assert said["events"] == []
     assert said["children"] == 0
     assert contents(folder) == files
-    assert said["problem"].startswith("NucliSeg QP: ")
+    assert re.match(r"NucliSeg QP: .*\.(tif|png): ", said["problem"]), "a batch has many images"
     assert "Exception" not in said["problem"]
     return said["problem"]
 
@@ -113,6 +114,15 @@ def test_an_engine_that_is_not_there(qupath_probe, project):
     said = refused(qupath_probe, project)
     assert "does not know where the engine is" in said
     assert f'scripts install "{project}"' in said
+
+
+def test_a_venv_of_windows_has_its_python_one_folder_deeper(qupath_probe, project, tmp_path):
+    deeper = tmp_path / "env" / "Scripts" / "python.exe"
+    deeper.parent.mkdir(parents=True)
+    deeper.symlink_to(sys.executable)
+    use_fake(project, HELLO)
+    use_engine(project, str(tmp_path / "env" / "python.exe"), str(project / "fake engine.py"))
+    assert "without a whole result" in refused(qupath_probe, project)
 
 
 def test_an_engine_for_another_system_only(qupath_probe, project):

@@ -290,6 +290,26 @@ def test_check_installation_says_what_is_wrong(qupath_probe, project, body, word
     assert "was not found" in said["problem"]
 
 
+def test_folders_of_windows_have_another_name_on_the_other_computer(qupath_probe, project):
+    ask = "println NucliSegEngine.translated([builder: [uri: '{}']], ['{}': '/mnt/s']).builder.uri"
+    body = "\n".join(
+        ask.format(*one)
+        for one in [
+            ("file:///C:/slides/a%20b.svs", "C:\\\\slides"),
+            ("file://server/slides/a%20b.svs", "\\\\\\\\server\\\\slides"),
+            ("file:////server/slides/a%20b.svs", "\\\\\\\\server\\\\slides"),
+            ("file:///other/a%20b.svs", "C:\\\\slides"),
+        ]
+    )
+    script = step("detect_nuclei.groovy")["script"]
+    first = "ImageData imageData = getCurrentImageData()"
+    [said] = qupath_probe.run_steps(
+        project, code(script.replace(first, body + "; return\n" + first))
+    )
+    assert said["problem"] == ""
+    assert said["text"].split() == ["file:///mnt/s/a%20b.svs"] * 3 + ["file:///other/a%20b.svs"]
+
+
 def test_an_engine_on_another_computer(qupath_probe, tmp_path):
     # In place of ssh: another environment and another name for the folder of the images.
     image = tissue_image(tmp_path / "here é" / "a, b.ome.tif")

@@ -197,6 +197,16 @@ class NucliSegEngine {
         return manifest
     }
 
+    /** The path of a file as URIs write it: /C:/slides and //server/slides on Windows. */
+    private static String place(URI uri) {
+        return uri.getAuthority() == null ? uri.getPath() : '//' + uri.getAuthority() + uri.getPath()
+    }
+
+    private static String slashed(String path) {
+        String slashed = path.replace('\\', '/')
+        return slashed ==~ /[A-Za-z]:.*/ ? '/' + slashed : slashed
+    }
+
     private String crash(int code, Path folder) {
         String words = tail(folder)
         if (!greeted && words.contains('run-request'))
@@ -224,10 +234,10 @@ class NucliSegEngine {
 
     private static Map<String, Object> translated(Map<String, Object> image, Map<String, String> paths) {
         Map<String, Object> builder = new LinkedHashMap<String, Object>((Map<String, Object>) image.get('builder'))
-        String path = builder.get('uri') == null ? null : new URI((String) builder.get('uri')).getPath()
-        String here = paths.keySet().find { String it -> path != null && path.startsWith(it) }
-        if (here != null)
-            builder.put('uri', new URI('file', '', paths.get(here) + path.substring(here.length()), null).toString())
+        String path = builder.get('uri') == null ? null : place(new URI((String) builder.get('uri')))
+        Map.Entry<String, String> mapped = paths.find { Map.Entry<String, String> it -> path != null && path.startsWith(slashed(it.key)) }
+        if (mapped != null)
+            builder.put('uri', new URI('file', '', mapped.value + path.substring(slashed(mapped.key).length()), null).toString())
         Map<String, Object> there = new LinkedHashMap<String, Object>(image)
         there.put('builder', builder)
         return there

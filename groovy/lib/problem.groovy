@@ -6,8 +6,16 @@ class NucliSegProblem extends RuntimeException {
 
     private static final long serialVersionUID = 1L
 
+    private final String text
+
     NucliSegProblem(Object message) {
         super('NucliSeg QP: ' + message)
+        text = message
+    }
+
+    /** The same with the image's name: in a batch nobody sees which one it was. */
+    NucliSegProblem of(String image) {
+        return new NucliSegProblem(image + ': ' + text)
     }
 }
 

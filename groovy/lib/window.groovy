@@ -5,6 +5,7 @@ import java.util.concurrent.CountDownLatch
 
 import qupath.lib.images.ImageData
 import qupath.lib.plugins.parameters.ParameterList
+import qupath.lib.projects.ProjectImageEntry
 
 // include: lib/problem.groovy
 
@@ -32,9 +33,9 @@ class NucliSegWindow {
     }
 
     /** Tell what went wrong: in a dialog to somebody who looks on, else by throwing it, so that a batch hears of it. */
-    static String tell(NucliSegProblem problem, boolean interactive) {
+    static String tell(NucliSegProblem problem, boolean interactive, ProjectImageEntry entry) {
         if (!interactive)
-            throw problem
+            throw entry == null ? problem : problem.of(entry.getImageName())
         dialogs().showErrorMessage(TITLE, problem.message)
         return problem.message
     }
