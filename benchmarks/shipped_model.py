@@ -53,7 +53,7 @@ class Recipe:
 
     drawn_steps: int = 4000
     tissue_steps: int = 2000
-    pseudo_steps: int = 1000
+    pseudo_steps: int = 3000
     learning_rate: float = 3e-3
     seed: int = 0
 
@@ -91,7 +91,7 @@ def train(recipe: Recipe, data: Path, out: Path) -> Path:
         replace(
             how,
             steps=recipe.pseudo_steps,
-            learning_rate=recipe.learning_rate / 3,
+            learning_rate=recipe.learning_rate / 2,
             shares=SHARES | {"pseudo": PSEUDO_SHARE},
             unlabelled=(
                 Unlabelled(data / "endonuke" / "images_unlabelled", TILE_UM),
