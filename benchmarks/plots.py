@@ -26,8 +26,8 @@ def _totals(axis, record: dict) -> None:
     ratio = record["ratio"]
     bars = {
         "plain algorithm": ratio["plain"]["everything"],
-        "engine": ratio["0.25 um"]["everything"],
-        "engine, outlines at 0.5 um": ratio["0.5 um"]["everything"],
+        "engine": ratio["0.5 um"]["everything"],
+        "engine, masks at 0.25 um": ratio["0.25 um"]["everything"],
         "yardstick: one U-Net pass": ratio["yardstick"]["everything"],
     }
     if "CPU ms per tile" in record.get("qupath", {}):

@@ -72,7 +72,7 @@ def show(name: str, about: str, section: dict) -> None:
         table.add_row(key, f"{value:,.2f}" if isinstance(value, float) else str(value))
     Console().print(table)
     if name == "ratio":
-        ours = section["0.25 um"]["everything"]
+        ours = section["0.5 um"]["everything"]
         for other in ("plain", "yardstick"):
             Console().print(f"{other} / engine: {section[other]['everything'] / ours:.2f}")
 

@@ -83,7 +83,7 @@ def slide_of(folder: Path, size_px: int, density: float = DENSITY):
     return path, write_slide(path, size_px, size_px, 0.25, 7, density)
 
 
-def engine_of(mask_mpp: float = 0.25):
+def engine_of(mask_mpp: float = 0.5):
     from nucliseg_qp.config import load_settings
     from nucliseg_qp.engine import Engine
 
@@ -96,7 +96,7 @@ def ratio(folder: Path, args) -> dict:
 
     path, truth = slide_of(folder, args.ratio_size)
     tiles = (args.ratio_size / TILE_PX) ** 2
-    engines = {"0.25 um": engine_of(), "0.5 um": engine_of(0.5)}
+    engines = {"0.5 um": engine_of(), "0.25 um": engine_of(0.25)}
     net, once, out = plain_net(), yardstick(), folder / "ratio.geojson.gz"
     yards, plains, runs = [], [], {name: [] for name in engines}
     for number in range(args.runs + 1):
@@ -112,7 +112,7 @@ def ratio(folder: Path, args) -> dict:
     result = {name: per_tile(some, tiles) for name, some in runs.items()}
     result["plain"] = per_tile(plains, PLAIN_TILES**2)
     result["yardstick"] = {"everything": median(yards)}
-    result["nuclei_per_second"] = len(truth.points) / tiles / result["0.25 um"]["everything"] * 1e3
+    result["nuclei_per_second"] = len(truth.points) / tiles / result["0.5 um"]["everything"] * 1e3
     return result
 
 

@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=8192, help="side of the slide in px")
     parser.add_argument("--density", type=float, default=400, help="nuclei per 1024 tile")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--mask-mpp", type=float, default=0.25, help="pixel size of the outlines")
+    parser.add_argument("--mask-mpp", type=float, default=0.5, help="pixel size of the masks")
     args = parser.parse_args()
 
     import torch

@@ -119,6 +119,8 @@ class ImageOutcome:
         The exit code that belongs to the problem.
     facts : dict
         Size, pixel size and its source, reader, tiles done and failed.
+    note : str
+        What to keep in mind about the results; empty when nothing.
     """
 
     path: Path
@@ -130,6 +132,7 @@ class ImageOutcome:
     problem: str = ""
     exit_code: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def nuclei(self) -> int:
@@ -268,7 +271,7 @@ def _consume(
         job.profile.prepare(analysis)
     work(analysis, outcome)
     outcome.tissue_mm2 = analysis.tissue_mm2
-    outcome.facts = analysis.facts()
+    outcome.facts, outcome.note = analysis.facts(), analysis.note
     if analysis.damage:
         outcome.status, outcome.exit_code = "incomplete", 1
         outcome.problem = (

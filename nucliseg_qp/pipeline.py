@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Analysis", "Engine", "Progress", "Silent", "find_nuclei"]
 
+COARSE_MPP = 0.6
+"""Coarser images than this are enlarged for the network, which sees no more in them for that."""
+
 
 class Progress(Protocol):
     """Who wants to know how far an image is."""
@@ -178,6 +181,16 @@ class Analysis:
         pieces = len(self.failed_tiles) + len(self.keypoints.failed)
         seen = [f"{pieces} tile{'s' if pieces > 1 else ''}"] if pieces else []
         return " and ".join([*seen, *(["the overview"] if self.overview_failed else [])])
+
+    @property
+    def note(self) -> str:
+        """What the user should keep in mind about this image; empty when nothing."""
+        if self._slide_mpp <= COARSE_MPP:
+            return ""
+        return (
+            f"pixels of {self._slide_mpp:.2g} um are coarse for nuclei: expect more to be missed "
+            "or joined than at 0.5 um or finer"
+        )
 
     def plan_facts(self) -> dict[str, Any]:
         """Give what is known before the network runs, for a plan."""

@@ -355,6 +355,13 @@ def test_results_go_to_stdout_and_everything_else_to_stderr(cli, small_slide):
     assert "\x1b" not in said.err  # plain lines without a terminal
 
 
+def test_whoever_gives_a_coarse_image_is_told_what_to_expect(cli, small_slide):
+    said = cli("detect", small_slide, "-o", "out", CORNER, "--slide-mpp", "0.7")
+    assert said.code == 0
+    assert "pixels of 0.7 um are coarse" in said.err
+    assert "coarse" not in cli("detect", small_slide, "-o", "fine", CORNER).err
+
+
 def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
     from nucliseg_qp.cli import progress
 

@@ -116,6 +116,8 @@ class BatchView(_LiveView):
             error(outcome.problem)
         else:
             note(f"{self._title('done')}: {outcome.nuclei:,} nuclei in {outcome.seconds:.1f} s")
+        if outcome.note:
+            note(f"{self._title('note')}: {outcome.note}")
 
     def _title(self, stage: str) -> str:
         return f"[{self._number}/{self._images}] {self._name}: {stage}"
