@@ -34,6 +34,8 @@ NAME = "ihc-nuclei-2"
 FOLDS = 3
 TILE_UM = 100.0
 OPENSLIDE_UM = 500.0
+TILES_CREDIT = "unlabelled EndoNuke tiles (CC BY 4.0)"
+OS_2_CREDIT = "OS-2 of the OpenSlide test data (free to use)"
 DRAWN_SHARES = {"tissue": 0.1, "recoloured": 0.3, "fluorescence": 0.2, "synthetic": 0.4}
 SHARES = {
     "endonuke": 0.36,
@@ -94,9 +96,9 @@ def train(recipe: Recipe, data: Path, out: Path) -> Path:
             learning_rate=recipe.learning_rate / 2,
             shares=SHARES | {"pseudo": PSEUDO_SHARE},
             unlabelled=(
-                Unlabelled(data / "endonuke" / "images_unlabelled", TILE_UM),
-                Unlabelled(data / "openslide_ki67" / "OS-2-ndpi.png", OPENSLIDE_UM),
-                Unlabelled(data / "openslide_ki67" / "OS-2-vsi.png", OPENSLIDE_UM),
+                Unlabelled(data / "endonuke" / "images_unlabelled", TILE_UM, TILES_CREDIT),
+                Unlabelled(data / "openslide_ki67" / "OS-2-ndpi.png", OPENSLIDE_UM, OS_2_CREDIT),
+                Unlabelled(data / "openslide_ki67" / "OS-2-vsi.png", OPENSLIDE_UM, OS_2_CREDIT),
             ),
             seed=recipe.seed + 2,
         )

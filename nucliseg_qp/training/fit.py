@@ -46,7 +46,6 @@ _CREDITS = {
     "fluorescence": "DSB 2018 stage 1 fluorescence as H-DAB (CC0)",
     "synthetic": "synthetic H-DAB fields of this program",
     "own": "own annotated slides",
-    "pseudo": "unannotated images, labelled by an earlier model",
 }
 _SHARES = {
     "endonuke": 0.36,
@@ -222,7 +221,8 @@ def _new_net(settings: FitSettings) -> KeypointUNet:
 def _describe(settings: FitSettings, net: KeypointUNet, used: list[str]) -> ModelInfo:
     shares = settings.shares or _SHARES
     earlier = load_model(settings.start).info.trained_on if settings.start else ()
-    credited = (*earlier, *(_CREDITS[name] for name in used if shares.get(name)))
+    credits = _CREDITS | {"pseudo": _pseudo_credit(settings)}
+    credited = (*earlier, *(credits[name] for name in used if shares.get(name)))
     return ModelInfo(
         name=settings.name,
         mpp=settings.mpp,
@@ -237,3 +237,8 @@ def _describe(settings: FitSettings, net: KeypointUNet, used: list[str]) -> Mode
         sha256=_UNSET_SHA256,
         trained_on=tuple(dict.fromkeys(credited)),
     )
+
+
+def _pseudo_credit(settings: FitSettings) -> str:
+    named = dict.fromkeys(one.credit for one in settings.unlabelled)
+    return f"pseudo-labels of an earlier model on {' and '.join(named)}"

@@ -23,10 +23,13 @@ class Unlabelled:
         An image, or a folder of them.
     width_um : float
         Width of each in um; 0 where they state their pixel size themselves.
+    credit : str
+        What they are and their licence, for the description of the model.
     """
 
     path: Path
     width_um: float = 0.0
+    credit: str = "unannotated images"
 
 
 @dataclass(frozen=True)
