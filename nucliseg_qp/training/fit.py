@@ -221,8 +221,8 @@ def _new_net(settings: FitSettings) -> KeypointUNet:
 def _describe(settings: FitSettings, net: KeypointUNet, used: list[str]) -> ModelInfo:
     shares = settings.shares or _SHARES
     earlier = load_model(settings.start).info.trained_on if settings.start else ()
-    credits = _CREDITS | {"pseudo": _pseudo_credit(settings)}
-    credited = (*earlier, *(credits[name] for name in used if shares.get(name)))
+    sources = _CREDITS | {"pseudo": _pseudo_credit(settings)}
+    credited = (*earlier, *(sources[name] for name in used if shares.get(name)))
     return ModelInfo(
         name=settings.name,
         mpp=settings.mpp,
