@@ -276,7 +276,8 @@ def test_check_installation_tells_engine_device_and_what_to_mend(qupath_probe, p
         ("sys.exit('No module named nucliseg_qp')", "does not start"),
         ("print('hm')", "answer is not understood"),
         (
-            'print(\'[{"name": "model", "status": "fail", "seen": "gone", "fix": "get it"}]\')',
+            'one = {"name": "model", "status": "fail", "seen": "gone", "fix": "get it"}\n'
+            'print(json.dumps({"checks": [one]}))',
             "model: get it",
         ),
     ],
