@@ -189,7 +189,8 @@ class KeypointRunner:
         with torch.inference_mode():
             logits = self.logits(images)
             peaks = find_peaks(logits, self.threshold, self.info.nms_radius_px, self.info.stride)
-            table = torch.stack([peaks.x, peaks.y, peaks.score], dim=1).double().cpu().numpy()
+            # Apple's GPUs have no double precision.
+            table = torch.stack([peaks.x, peaks.y, peaks.score], dim=1).cpu().double().numpy()
             counts = torch.bincount(peaks.batch, minlength=len(images)).cpu().numpy()
         return np.split(table, np.cumsum(counts)[:-1])
 
