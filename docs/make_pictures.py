@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from notebook_page import save_figure
 
-from nucliseg_qp.config import MaskSettings, Settings
+from nucliseg_qp.config import Settings
 from nucliseg_qp.demo import run_demo
 from nucliseg_qp.geometry import Region
 from nucliseg_qp.images.resample import read_grid
@@ -45,7 +45,7 @@ def before_and_after(path: Path, region: Region, engine: Engine) -> NDArray[np.u
         )
         for nuclei in Analysis(slide, engine, Scope(region.expanded(MARGIN_PX))).nuclei():
             outlined.add(nuclei)
-    return beside(plain.image, outlined.image)
+    return beside(plain.picture(), outlined.picture())
 
 
 def steps(path: Path, region: Region, engine: Engine, size_px: int) -> NDArray[np.uint8]:
@@ -108,9 +108,7 @@ def main() -> None:
         save_picture(PICTURES / "heatmap.jpg", spots)
         cytoplasm = before_and_after(real, Region(250, 150, 250, 250), engine)
         save_picture(PICTURES / "cytoplasm.jpg", cytoplasm)
-        # At the resolution at which nuclei are parted, so that all six pictures have one scale.
-        coarse = Engine.start(Settings(masks=MaskSettings(mpp=0.5)))
-        stages = steps(drawn, Region(380, 300, 160, 160), coarse, 320)
+        stages = steps(drawn, Region(380, 300, 160, 160), engine, 320)
         save_picture(PICTURES / "steps.jpg", stages)
     save_figure(PICTURES / "image-to-plot.png")
 

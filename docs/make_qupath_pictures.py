@@ -12,9 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import tifffile
 from PIL import Image, ImageDraw
-from skimage.data import immunohistochemistry
 
+from nucliseg_qp.training.slides import write_slide
+
+SIDE_PX = 1024
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent / "tests"))
 
@@ -33,14 +36,14 @@ open(sys.argv[2], "w").write(json.dumps([shown, areas]))
 def detected(folder: Path) -> list:
     """Draw two annotations, run the script, read the project."""
     from conftest import QuPathProbe
-    from script_samples import draw, project_with, step, tissue_image
+    from script_samples import draw, project_with, step
 
-    project = project_with(folder / "project", tissue_image(folder / "ihc_colon.ome.tif"))
+    project = project_with(folder / "project", folder / "synthetic_ki67.ome.tif")
     probe = QuPathProbe(folder / "log")
     said = probe.run_steps(
         project,
-        draw(30, 40, 210, 240, "Region 1"),
-        draw(270, 200, 215, 280, "Region 2"),
+        draw(60, 80, 420, 480, "Region 1"),
+        draw(540, 400, 430, 560, "Region 2"),
         step("detect_nuclei.groovy", "scope=all"),
     )
     probe.close()
@@ -52,11 +55,13 @@ def detected(folder: Path) -> list:
 
 def main() -> None:
     """Write the picture."""
-    scale = 2
-    picture = Image.fromarray(immunohistochemistry()).resize((1024, 1024), Image.Resampling.LANCZOS)
-    pen = ImageDraw.Draw(picture)
+    scale = 1
     with tempfile.TemporaryDirectory() as folder:
+        slide = Path(folder) / "synthetic_ki67.ome.tif"
+        write_slide(slide, SIDE_PX, SIDE_PX, 0.25, seed=7, nuclei_per_tile=300)
+        picture = Image.fromarray(tifffile.imread(slide))
         nuclei, areas = detected(Path(folder))
+    pen = ImageDraw.Draw(picture)
     for ring, colour in nuclei:
         pen.line([(scale * x, scale * y) for x, y in ring], fill=tuple(colour), width=2)
     for ring in areas:

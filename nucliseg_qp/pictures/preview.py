@@ -93,7 +93,11 @@ class Preview:
         OutputError
             When it cannot be written.
         """
-        save_picture(path, self._outlines.picture(self._line_px))
+        save_picture(path, self.picture())
+
+    def picture(self) -> NDArray[np.uint8]:
+        """Give the picture with the outlines drawn so far, RGB (h, w, 3)."""
+        return self._outlines.picture(self._line_px)
 
 
 def save_picture(path: Path, image: NDArray[np.uint8]) -> None:
