@@ -53,7 +53,9 @@ def test_an_image_that_is_gone_or_another_one_is_named(tmp_path):
 
 def test_too_few_images_are_refused_with_what_is_missing(tmp_path):
     make_review(tmp_path / "r", {"a": MIXED})
-    with pytest.raises(InputError, match=r"missing are 2 more reviewed image\(s\) and 54 more nuclei"):
+    with pytest.raises(
+        InputError, match=r"missing are 2 more reviewed image\(s\) and 54 more nuclei"
+    ):
         check_enough([read_review(tmp_path / "r")])
 
 

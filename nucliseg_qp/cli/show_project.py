@@ -34,7 +34,8 @@ def merge_lines(outcomes: Sequence[EntryOutcome]) -> Iterator[str]:
     yield (
         f"{total['added']:,} nuclei written, {total['replaced']:,} of an earlier run replaced; "
         f"kept as people left them: {total['reclassified']} reclassified, {total['moved']} moved "
-        f"or redrawn, {total['locked']} locked or reviewed, {total['drawn']} added, {total['deleted']} deleted"
+        f"or redrawn, {total['locked']} locked or reviewed, {total['drawn']} added, "
+        f"{total['deleted']} deleted"
     )
 
 
