@@ -229,7 +229,10 @@ def each_image(
     with open_workers(job.engine) as workers:
         measured = workers if job.profile is None else job.profile.workers(workers)
         for path in paths:
-            yield _one_image(path, job, work, watcher, measured)
+            outcome = _one_image(path, job, work, watcher, measured)
+            yield outcome
+            # Only now has the caller taken note: a run that ends on this word has lost nothing.
+            watcher.finished(outcome)
 
 
 def _one_image(
@@ -256,7 +259,6 @@ def _one_image(
     outcome.seconds = time.monotonic() - started
     if job.profile is not None:
         job.profile.image(outcome.status, outcome.seconds, outcome.nuclei, outcome.facts)
-    watcher.finished(outcome)
     return outcome
 
 
