@@ -14,6 +14,7 @@ from test_docs import DOCS, VERBS, maker
 from nucliseg_qp.cli import run
 from nucliseg_qp.cli.app import VERBS as VERBS_BY_GROUP
 from nucliseg_qp.cli.app import app
+from nucliseg_qp.config import MaskSettings
 
 PAGE = (DOCS / "reference" / "json.md").read_text(encoding="utf-8")
 FIELDS = {
@@ -83,7 +84,7 @@ def test_a_plan_answers_without_doing_anything(asked, tmp_path, small_slide):
     code, answer, _ = asked("detect", small_slide, "-o", "out", "--dry-run")
     assert code == 0
     assert answer["plan"][0]["width_px"] == 1024
-    assert answer["settings"]["masks"]["mpp"] == 0.25
+    assert answer["settings"]["masks"]["mpp"] == MaskSettings().mpp
     assert not (tmp_path / "out").exists()
 
 
