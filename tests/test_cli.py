@@ -443,7 +443,7 @@ def test_help_of_each_verb_shows_an_example(cli, verb):
 
 def test_doctor_answers_machines(cli):
     said = cli("doctor", "--json")
-    checks = json.loads(said.out)
+    checks = json.loads(said.out)["checks"]
     assert {"Python", "torch", "device", "readers", "Java", "QuPath", "paquo", "model", "disk"} <= {
         check["name"] for check in checks
     }
