@@ -157,7 +157,7 @@ def test_a_tile_that_cannot_be_read_is_all_that_is_tried_again(tmp_path, monkeyp
         return read(slide, tile, grid)
 
     monkeypatch.setattr(work, "read_crop", damaged)
-    assert annotate(root, "--tile-size", "256") == 1
+    assert annotate(root, "--tile-size", "128") == 1
     assert (statuses(root), numbers(root, 1)["status"]) == (["incomplete"], "incomplete")
     csv = ProjectFolder(root).report("images.csv").read_text().splitlines()
     values = csv[1].replace(ODD_NAME.format(0), "x").split(",")
@@ -165,7 +165,7 @@ def test_a_tile_that_cannot_be_read_is_all_that_is_tried_again(tmp_path, monkeyp
     assert row["Positive %"] == "", "an incomplete image has no score"
     tiles = len(asked)
     asked[:] = [None] * 100
-    assert annotate(root, "--tile-size", "256") == 0
+    assert annotate(root, "--tile-size", "128") == 0
     assert [(core.x_px, core.y_px) for core in asked[100:]] == [(256, 0)]
     assert tiles > 4
     assert statuses(root) == ["done"]
