@@ -259,7 +259,23 @@ def cancel(folder, milliseconds, processes=1):
     return code(CANCEL.format(script=quoted, args=[], ms=milliseconds, processes=processes))
 
 
-def test_cancel_after_two_seconds_ends_the_engine(qupath_probe, project):
+# The engine itself, but on a disk so slow that it cannot be done in two seconds.
+SLOW = """
+import time
+from nucliseg_qp import work
+real = work.read_crop
+def slow(*args):
+    time.sleep(60)
+    return real(*args)
+work.read_crop = slow
+from nucliseg_qp.cli import main
+main()
+"""
+
+
+def test_cancel_after_two_seconds_ends_the_engine(qupath_probe, project, tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    use_engine(project, sys.executable, str(tmp_path / "slow.py"))
     files = contents(project)
     [said] = qupath_probe.run_steps(project, cancel(project, 2000), save=False)
     assert "cancelled" in said["problem"]
