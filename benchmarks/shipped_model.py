@@ -26,7 +26,7 @@ from points import best_f1, f1_at, find, precision_at
 from rich.console import Console
 from rich.table import Table
 
-from nucliseg_qp.keypoints.model import load_model, save_model
+from nucliseg_qp.keypoints.model import load_model
 from nucliseg_qp.training.data import LabelledImage, fold_names, read_folder
 from nucliseg_qp.training.fit import FitSettings, Unlabelled, fit
 
@@ -66,9 +66,6 @@ def main() -> None:
     parser.add_argument("command", choices=["train", "cross-validate"])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument(
-        "--threshold", type=float, help="of `train`; else chosen on held-out fields"
-    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     for name, value in vars(Recipe()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
@@ -77,10 +74,7 @@ def main() -> None:
     torch.set_num_threads(given["threads"])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if given["command"] == "train":
-        path = train(recipe, given["data"], given["out"])
-        if given["threshold"]:
-            set_threshold(path, given["threshold"])
-        Console().print(path)
+        Console().print(train(recipe, given["data"], given["out"]))
     else:
         cross_validate(recipe, given["data"], given["out"])
 
@@ -89,7 +83,7 @@ def train(recipe: Recipe, data: Path, out: Path) -> Path:
     """Train all three parts and return the weights."""
     start = with_tissue(recipe, data, out, out / "part2", ())
     how = settings(recipe, data, out / "part3", start)
-    path = _fitted(
+    path = trained(
         replace(
             how,
             steps=recipe.pseudo_steps,
@@ -113,9 +107,9 @@ def with_tissue(
 ) -> Path:
     """Train the first two parts; `held_out` names the EndoNuke images that are left out."""
     first = settings(recipe, data, out / "part1")
-    start = _fitted(replace(first, endonuke=None, steps=recipe.drawn_steps, shares=DRAWN_SHARES))
+    start = trained(replace(first, endonuke=None, steps=recipe.drawn_steps, shares=DRAWN_SHARES))
     how = settings(recipe, data, part, start)
-    return _fitted(
+    return trained(
         replace(
             how,
             steps=recipe.tissue_steps,
@@ -142,16 +136,10 @@ def settings(recipe: Recipe, data: Path, out: Path, start: Path | None = None) -
     )
 
 
-def _fitted(how: FitSettings) -> Path:
+def trained(how: FitSettings) -> Path:
+    """Give the weights of a training, made now if they are not there."""
     path = how.out / f"{how.name}.safetensors"
     return path if path.with_suffix(".toml").is_file() else fit(how)
-
-
-def set_threshold(path: Path, threshold: float) -> None:
-    """Write another default threshold into the description of a model."""
-    model = load_model(path)
-    info = model.info.model_copy(update={"threshold": threshold})
-    save_model(path.parent, info, model.net)
 
 
 def cross_validate(recipe: Recipe, data: Path, out: Path) -> None:

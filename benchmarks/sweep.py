@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from points import best_f1, find, precision_at
 from rich.console import Console
-from shipped_model import SHARES, TILE_UM, Recipe, fold_names, settings
+from shipped_model import SHARES, TILE_UM, Recipe, settings, trained
 
 from nucliseg_qp.keypoints.model import KeypointModel, load_model
 from nucliseg_qp.keypoints.runtime import KeypointRunner, pick_device
-from nucliseg_qp.training.data import read_folder
-from nucliseg_qp.training.fit import FitSettings, Unlabelled, fit
+from nucliseg_qp.training.data import fold_names, read_folder
+from nucliseg_qp.training.fit import FitSettings, Unlabelled
 
 GLIOMA_MPP = 0.33
 TILE_1024_UM = 256.0
@@ -81,12 +81,6 @@ def plan(data: Path, out: Path, steps: int) -> dict[str, FitSettings]:
 def _at(base: FitSettings, mpp: float) -> FitSettings:
     """Work at another resolution with targets of the same size on the slide."""
     return replace(base, mpp=mpp, sigma_px=SIGMA_UM / mpp, nms_radius_px=NMS_UM / mpp)
-
-
-def trained(how: FitSettings) -> Path:
-    """Give the weights of a configuration, trained now if they are not there."""
-    path = how.out / f"{how.name}.safetensors"
-    return path if path.with_suffix(".toml").is_file() else fit(how)
 
 
 def judge(

@@ -194,5 +194,5 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
     if isinstance(error, FileExistsError):
         reason = "it is a file, not a folder"
     return OutputError(
-        f"{path} cannot be written ({reason})", "Choose another place with -o or free the disk."
+        f"{path} cannot be written ({reason})", "Choose another place, or free the disk."
     )

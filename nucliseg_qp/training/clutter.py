@@ -8,7 +8,7 @@ holds too few looks of either.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,9 +28,19 @@ _DARKNESS = (0.08, 0.9)
 _GREY, _BROWN = np.array([1.0, 0.95, 1.0]), np.array([0.5, 0.8, 1.0])
 _SMUDGE_CLEARANCE_UM = 3.5
 _SMUDGE_PER_MM2 = 2500.0
-# Smallest and largest radius in um, and darkest optical density: a trace as large as a nucleus
-# must be far paler than any that is annotated.
-_SMUDGES = ((0.6, 1.7, 0.3), (1.7, 4.0, 0.06))
+
+
+class _Smudge(NamedTuple):
+    """Radii in um, darkest optical density, and the share that is drawn out to fibres."""
+
+    smallest_um: float
+    largest_um: float
+    darkest: float
+    fibres: float
+
+
+# A trace as large as a nucleus must be far paler than any that is annotated.
+_SPECK, _BLUR = _Smudge(0.6, 1.7, 0.3, 0.33), _Smudge(1.7, 4.0, 0.06, 0.0)
 
 
 def with_red_cells(canvas: Canvas, rng: np.random.Generator, mpp: float) -> Canvas:
@@ -45,8 +55,7 @@ def with_red_cells(canvas: Canvas, rng: np.random.Generator, mpp: float) -> Canv
     mpp
         um per pixel of the canvas.
     """
-    side = canvas.rgbw.shape[0]
-    area_mm2 = (side * mpp / 1000.0) ** 2
+    side, area_mm2 = _extent(canvas, mpp)
     count = int(_log_uniform(rng, *_PER_MM2) * area_mm2)
     centres = _clear_of(canvas.points, rng.uniform(0, side, (count, 2)), _CLEARANCE_UM / mpp)
     density = np.zeros((side, side), np.float32)
@@ -71,8 +80,7 @@ def with_smudges(canvas: Canvas, rng: np.random.Generator, mpp: float) -> Canvas
     mpp
         um per pixel of the canvas.
     """
-    side = canvas.rgbw.shape[0]
-    area_mm2 = (side * mpp / 1000.0) ** 2
+    side, area_mm2 = _extent(canvas, mpp)
     for stain, most in ((QUPATH_HAEMATOXYLIN, _SMUDGE_PER_MM2), (QUPATH_DAB, _SMUDGE_PER_MM2 / 4)):
         count = int(rng.uniform(0, most) * area_mm2)
         centres = rng.uniform(0, side, (count, 2))
@@ -82,6 +90,12 @@ def with_smudges(canvas: Canvas, rng: np.random.Generator, mpp: float) -> Canvas
         colour = np.array(stain) / max(stain) + rng.normal(0.0, 0.08, 3)
         canvas = _darkened(canvas, density, colour)
     return canvas
+
+
+def _extent(canvas: Canvas, mpp: float) -> tuple[int, float]:
+    """Give the side in pixels and the area in mm2."""
+    side = canvas.rgbw.shape[0]
+    return side, (side * mpp / 1000.0) ** 2
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
@@ -139,14 +153,14 @@ def _draw_cell(
 def _draw_smudge(
     density: NDArray[np.float32], centre: NDArray[np.float64], mpp: float, rng: np.random.Generator
 ) -> None:
-    """Add one soft oval, small or pale; a third of the small ones are drawn out to fibres."""
-    smallest_um, largest_um, darkest = _SMUDGES[int(rng.random() < 0.35)]
-    radius_px = float(rng.uniform(smallest_um, largest_um)) / mpp
+    """Add one soft oval, small or pale, or a fibre."""
+    kind = _BLUR if rng.random() < 0.35 else _SPECK
+    radius_px = float(rng.uniform(kind.smallest_um, kind.largest_um)) / mpp
     oval = float(rng.uniform(0.5, 1.0))
-    if rng.random() < 0.33 and smallest_um < _RADIUS_UM[0]:
+    if rng.random() < kind.fibres:
         radius_px, oval = radius_px * 2.5, oval * 0.3
     window, distance = _oval_distance(density.shape[0], centre, radius_px, oval, rng)
-    darkness = darkest * float(np.exp(-rng.uniform(0.0, 1.8)))
+    darkness = kind.darkest * float(np.exp(-rng.uniform(0.0, 1.8)))
     edge = float(rng.uniform(1.5, 3.0))
     density[window] += (darkness * np.exp(-(distance**edge))).astype(np.float32)
 
