@@ -143,6 +143,29 @@ def test_what_is_done_is_not_done_again_unless_asked(project, capsys, monkeypatc
     assert "replaced" in capsys.readouterr().err
 
 
+def test_a_copy_is_known_to_be_done_and_what_somebody_saved_in_it_is_looked_at(
+    qupath_probe, annotated, tmp_path, monkeypatch
+):
+    root, looked_at = tmp_path / "copy", []
+    shutil.copytree(annotated, root, copy_function=shutil.copyfile)
+    read = QuPathWorker.read
+    monkeypatch.setattr(
+        QuPathWorker, "read", lambda self, number: looked_at.append(number) or read(self, number)
+    )
+    assert annotate(root) == 0
+    assert looked_at == [], "known without opening an image"
+    qupath_probe.run_script(root, SAVE)
+    warning = "was saved after its nuclei were counted"
+    assert cli.run(["report", str(root)]) == 0
+    page = ProjectFolder(root).report("report.html")
+    assert warning in page.read_text(encoding="utf-8")
+    assert annotate(root) == 0
+    assert 1 in looked_at
+    classes = [one["class_name"] for one in numbers(root, 1)["areas"]]
+    assert "Mine" in classes, "the annotation that somebody drew is counted"
+    assert warning not in page.read_text(encoding="utf-8")
+
+
 def test_a_tile_that_cannot_be_read_is_all_that_is_tried_again(tmp_path, monkeypatch):
     from nucliseg_qp import work
     from nucliseg_qp.errors import InputError

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,21 @@ from hypothesis import strategies as st
 from project_samples import make_project
 
 from nucliseg_qp import cli
+from nucliseg_qp.batch import SilentWatcher
 from nucliseg_qp.errors import InputError, QuPathError, UsageError
 from nucliseg_qp.geometry import Region
 from nucliseg_qp.images.slide import Slide
 from nucliseg_qp.images.transformed import CroppedSlide, Orientation, TurnedSlide
+from nucliseg_qp.projects import late
 from nucliseg_qp.projects.journal import Journal, Record
-from nucliseg_qp.projects.numbers import AreaNumbers, ImageNumbers
+from nucliseg_qp.projects.numbers import AreaNumbers, ImageNumbers, read_numbers
 from nucliseg_qp.projects.relink import relink_project
 from nucliseg_qp.projects.scope import ProjectScope, scope_of
 from nucliseg_qp.projects.selection import Selection, choose_entries, open_project
+from nucliseg_qp.projects.staging import stage
 from nucliseg_qp.qupath.builders import open_entry
-from nucliseg_qp.qupath.data_file import DataState
-from nucliseg_qp.qupath.held import Held, HeldArea
+from nucliseg_qp.qupath.data_file import DataState, data_since, data_state
+from nucliseg_qp.qupath.held import EntryResult, Held, HeldArea, Parent, Written
 from nucliseg_qp.qupath.lock import locked
 from nucliseg_qp.qupath.project_file import ProjectFile
 from nucliseg_qp.qupath.project_folder import ProjectFolder
@@ -41,6 +45,8 @@ from nucliseg_qp.report.outliers import find_outliers
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+
+UUID = "3c5eaa90-2be6-5d0e-9fb6-0b1a1de4a9f2"
 
 
 @pytest.fixture(scope="module")
@@ -205,14 +211,26 @@ def test_an_icc_profile_is_warned_about_and_another_size_refused(project):
 def test_a_line_cut_off_by_a_crash_costs_only_itself(tmp_path):
     journal = Journal(tmp_path / "j.jsonl")
     for number in (1, 2):
-        journal.add(Record(number, "r", "done", "x", data=[1, 2]))
+        journal.add(Record(number, "r", "done", "x", data=DataState(1, 2, "f00d")))
     whole = (tmp_path / "j.jsonl").read_bytes()
     (tmp_path / "j.jsonl").write_bytes(whole[:-20])
     again = Journal(tmp_path / "j.jsonl")
-    assert again.last(1) == Record(1, "r", "done", "x", data=[1, 2])
+    assert again.last(1) == Record(1, "r", "done", "x", data=DataState(1, 2, "f00d"))
     assert again.last(2) is None
     again.add(Record(3, "r", "failed", "x", problem="p"))
     assert Journal(tmp_path / "j.jsonl").last(3).problem == "p"
+
+
+def test_records_that_hold_size_and_time_only_are_still_read(tmp_path):
+    old = {"entry_id": 1, "run": "r", "status": "done", "analysis": "x", "data": [7, 9]}
+    (tmp_path / "j.jsonl").write_bytes(orjson.dumps(old))
+    assert Journal(tmp_path / "j.jsonl").last(1).data == DataState(7, 9)
+    ImageNumbers(1, "a", "r", "done").save(tmp_path / "1.json")
+    written = orjson.loads((tmp_path / "1.json").read_bytes())
+    (tmp_path / "1.json").write_bytes(orjson.dumps({**written, "data": [7, 9]}))
+    assert read_numbers(tmp_path / "1.json").data == DataState(7, 9)
+    (tmp_path / "1.json").write_bytes(orjson.dumps({**written, "data": []}))
+    assert read_numbers(tmp_path / "1.json").data == DataState(), "there was no file"
 
 
 HOLD = """
@@ -261,6 +279,39 @@ def test_images_are_found_by_relative_path_then_by_name_and_size(project, tmp_pa
     finally:
         hidden.rename(images)
     assert cli.run(["relink", str(project)]) == 0
+
+
+# ---- results that wait --------------------------------------------------------------------------
+
+
+def test_what_somebody_saves_while_a_staged_result_goes_in_keeps_it_waiting(
+    project, tmp_path, monkeypatch
+):
+    root = shutil.copytree(project, tmp_path / "p")
+    folder = ProjectFolder(root)
+    area = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
+    size = (9, 9, 0.25, "QuPath", "x")
+    stage(
+        folder.staged(1), EntryResult(1, None, (Parent(UUID, "x", area),), (), "replace", (), *size)
+    )
+    Journal(folder.journal).add(Record(1, "r", "staged", "x"))
+
+    class Worker:
+        def __init__(self, _root):
+            pass
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda *_: None  # noqa: E731
+
+        def write(self, _result):
+            return Written({}, changed=True)
+
+    monkeypatch.setattr(late, "QuPathWorker", Worker)
+    [outcome] = late.apply_staged(root, Selection(), SilentWatcher())
+    assert (outcome.status, outcome.exit_code) == ("staged", QuPathError.exit_code)
+    assert "somebody saved the image" in outcome.problem
+    assert (folder.staged(1) / "result.json").is_file(), "it goes in the next time"
+    assert Journal(folder.journal).last(1).status == "staged"
 
 
 # ---- the report ---------------------------------------------------------------------------------
@@ -315,6 +366,44 @@ def test_the_page_is_one_file_that_runs_nothing_it_was_given(reported):
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in page
     assert "tile 3 could not be read" in page
+
+
+def test_data_that_was_copied_is_the_same_and_data_that_was_saved_is_not(tmp_path):
+    assert data_since(DataState(), tmp_path) == "same", "there was none and is none"
+    path = tmp_path / "data.qpdata"
+    path.write_bytes(b"as the run left it")
+    state = data_state(tmp_path)
+    assert data_since(state, tmp_path) == "same"
+    assert data_since(DataState(), tmp_path) == "changed", "there was none"
+    os.utime(path, ns=(1, 1))
+    assert data_since(state, tmp_path) == "same", "copied: another time, the same content"
+    old = DataState(state.size_bytes, state.mtime_ns)
+    assert data_since(old, tmp_path) == "unknown", "the content was not noted: look"
+    path.write_bytes(b"as somebody saved.")
+    assert data_since(state, tmp_path) == "changed", "another content of the same size"
+    path.write_bytes(b"longer than it was left")
+    assert data_since(old, tmp_path) == "changed"
+    path.unlink()
+    assert data_since(state, tmp_path) == "changed", "it is gone"
+
+
+def test_the_page_warns_of_images_saved_since_and_not_of_copied_ones(reported, tmp_path):
+    folder = ProjectFolder(reported)
+    for number in (1, 2):
+        path = folder.data(number) / "data.qpdata"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"nuclei")
+        now = read_numbers(folder.result(number))
+        replace(now, data=data_state(folder.data(number))).save(folder.result(number))
+    copy = tmp_path / "copy"
+    # copyfile: a copy through an archive or a mail does not keep the times either.
+    shutil.copytree(reported, copy, copy_function=shutil.copyfile)
+    warning = "was saved after its nuclei were counted"
+    assert warning not in write_report(copy).read_text(encoding="utf-8")
+    (ProjectFolder(copy).data(2) / "data.qpdata").write_bytes(b"NUCLEI")
+    page = write_report(copy).read_text(encoding="utf-8")
+    assert page.count(warning) == 1
+    assert "alert(2)&lt;/script&gt; &amp; co " + warning in page
 
 
 SORT = """<script>

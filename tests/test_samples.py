@@ -227,6 +227,8 @@ def test_the_report_of_a_copy_shows_the_scores_without_a_run(tmp_path, capsys):
     expected = json.loads(maker.expected_path("er_scores").read_text())
     scores = {name: one["found_scores"]["h_score"] for name, one in expected.items()}
     assert told == pytest.approx(scores, abs=0.06)
+    page = (project / "nucliseg" / "report" / "report.html").read_text(encoding="utf-8")
+    assert "saved after its nuclei were counted" not in page, "copying is not saving"
 
 
 @pytest.mark.qupath

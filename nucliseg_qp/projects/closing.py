@@ -9,7 +9,7 @@ from nucliseg_qp.projects.journal import Journal, Record
 from nucliseg_qp.projects.notes import note_entry
 from nucliseg_qp.projects.numbers import ImageNumbers, area_numbers
 from nucliseg_qp.provenance import entry_metadata
-from nucliseg_qp.qupath.data_file import data_stamp
+from nucliseg_qp.qupath.data_file import DataState
 
 if TYPE_CHECKING:
     from nucliseg_qp.projects.entry import Findings, OpenedEntry
@@ -75,8 +75,10 @@ class Closing:
         """
         builder = None if seen.written is None else seen.written.builder
         note_entry(self.folder, entry.id, self._texts(outcome), builder)
-        stamp = data_stamp(self.folder.data(entry.id)) if outcome.status == "done" else []
-        self._numbers(entry, outcome, seen, stamp).save(self.folder.result(entry.id))
+        held = None if seen.written is None else seen.written.held
+        # As it was written: what somebody saves from then on is noticed.
+        data = DataState() if held is None or outcome.status != "done" else held.state
+        self._numbers(entry, outcome, seen, data).save(self.folder.result(entry.id))
         self.journal.add(
             Record(
                 entry_id=entry.id,
@@ -86,12 +88,12 @@ class Closing:
                 fingerprint=seen.fingerprint,
                 problem=outcome.problem,
                 exit_code=outcome.exit_code,
-                data=stamp,
+                data=data,
             )
         )
 
     def _numbers(
-        self, entry: Entry, outcome: EntryOutcome, seen: Seen, stamp: list[int]
+        self, entry: Entry, outcome: EntryOutcome, seen: Seen, data: DataState
     ) -> ImageNumbers:
         held = None if seen.written is None else seen.written.held
         scope = [] if seen.opened is None else [one.id for one in seen.opened.scope.parents]
@@ -112,7 +114,7 @@ class Closing:
             description={} if seen.opened is None else seen.opened.description,
             found={} if found is None else dict(found.counts),
             digest="" if found is None else found.digest,
-            data=stamp,
+            data=data,
         )
 
     def _texts(self, outcome: EntryOutcome) -> dict[str, str]:

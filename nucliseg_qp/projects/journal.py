@@ -12,6 +12,7 @@ import orjson
 from nucliseg_qp import __version__
 from nucliseg_qp.errors import OutputError, QuPathError
 from nucliseg_qp.outputs import make_folder
+from nucliseg_qp.qupath.data_file import DataState, noted_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,8 +45,8 @@ class Record:
         What went wrong.
     exit_code : int
         That belongs to the problem.
-    data : list of int
-        Size and time of data.qpdata as it was left; empty when it was not written.
+    data : DataState
+        Of data.qpdata as it was left; that of no file when it was not written.
     """
 
     entry_id: int
@@ -55,7 +56,7 @@ class Record:
     fingerprint: str = ""
     problem: str = ""
     exit_code: int = 0
-    data: list[int] = field(default_factory=list)
+    data: DataState = field(default_factory=DataState)
 
 
 class Journal:
@@ -113,8 +114,9 @@ def _records(path: Path) -> list[Record]:
     records = []
     for line in filter(None, lines):
         try:
-            records.append(Record(**orjson.loads(line)))
-        except (orjson.JSONDecodeError, TypeError):
+            item = orjson.loads(line)
+            records.append(Record(**{**item, "data": noted_state(item["data"])}))
+        except (orjson.JSONDecodeError, TypeError, KeyError):
             # Cut off, or of another version: that image is looked at anew.
             continue
     return records

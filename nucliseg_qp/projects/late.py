@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nucliseg_qp.errors import NucliSegError, OutputError
+from nucliseg_qp.errors import NucliSegError, OutputError, QuPathError
 from nucliseg_qp.projects.job import EntryOutcome
 from nucliseg_qp.projects.journal import Journal
 from nucliseg_qp.projects.notes import note_entry
 from nucliseg_qp.projects.numbers import area_numbers, read_numbers
 from nucliseg_qp.projects.selection import choose_entries, open_project
 from nucliseg_qp.projects.staging import staged_result, unstage
-from nucliseg_qp.qupath.data_file import data_stamp
+from nucliseg_qp.qupath.data_file import DataState
 from nucliseg_qp.qupath.lock import locked
 from nucliseg_qp.qupath.worker import QuPathWorker
 
@@ -83,6 +83,13 @@ def _apply(
         outcome.status, outcome.problem = "failed", str(error)
         outcome.exit_code = error.exit_code
         return
+    if written.changed:
+        outcome.status, outcome.exit_code = "staged", QuPathError.exit_code
+        outcome.problem = (
+            f"{outcome.path}: somebody saved the image just now, so ours still waits. Close the "
+            "image in QuPath and run the same command again."
+        )
+        return
     _note(folder, entry, outcome, result, written)
     unstage(folder.staged(entry.id))
 
@@ -101,15 +108,15 @@ def _note(
     texts = {f"NucliSeg {name}": str(number) for name, number in counts.items() if name}
     status = {"NucliSeg status": "done", "NucliSeg problem": ""}
     note_entry(folder, entry.id, {**result.provenance, **texts, **status}, written.builder)
-    stamp = data_stamp(folder.data(entry.id))
+    data = DataState() if written.held is None else written.held.state
     numbers = read_numbers(folder.result(entry.id))
     if numbers is not None and written.held is not None:
         outcome.tissue_mm2, outcome.facts = numbers.tissue_mm2, numbers.facts
         areas = area_numbers(written.held, [one.id for one in result.parents])
         replace(
             numbers, status="done", problem="", counts=counts, areas=areas,
-            report=written.report, data=stamp,
+            report=written.report, data=data,
         ).save(folder.result(entry.id))  # fmt: skip
     journal = Journal(folder.journal)
     if (last := journal.last(entry.id)) is not None:
-        journal.add(replace(last, status="done", problem="", exit_code=0, data=stamp))
+        journal.add(replace(last, status="done", problem="", exit_code=0, data=data))

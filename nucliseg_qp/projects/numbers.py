@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from nucliseg_qp.outputs import whole_file
+from nucliseg_qp.qupath.data_file import DataState, noted_state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,8 +77,8 @@ class ImageNumbers:
         What the run found, before anybody's changes.
     digest : str
         Of the ids and classes found: equal for equal nuclei.
-    data : list of int
-        Size and time of data.qpdata as it was left.
+    data : DataState
+        Of data.qpdata as it was left.
     seconds : float
         Time spent.
     """
@@ -97,7 +98,7 @@ class ImageNumbers:
     description: dict[str, Any] = field(default_factory=dict)
     found: dict[str, int] = field(default_factory=dict)
     digest: str = ""
-    data: list[int] = field(default_factory=list)
+    data: DataState = field(default_factory=DataState)
     seconds: float = 0.0
 
     def save(self, path: Path) -> None:
@@ -116,7 +117,8 @@ def read_numbers(path: Path) -> ImageNumbers | None:
     """Read what `ImageNumbers.save` wrote; None when it is missing or of another version."""
     try:
         item = orjson.loads(path.read_bytes())
-        return ImageNumbers(**{**item, "areas": [AreaNumbers(**one) for one in item["areas"]]})
+        areas = [AreaNumbers(**one) for one in item["areas"]]
+        return ImageNumbers(**{**item, "areas": areas, "data": noted_state(item["data"])})
     except (OSError, orjson.JSONDecodeError, TypeError, KeyError):
         return None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nucliseg_qp.projects.numbers import area_numbers, read_numbers
 from nucliseg_qp.projects.selection import open_project
-from nucliseg_qp.qupath.data_file import data_stamp
+from nucliseg_qp.qupath.data_file import data_since
 from nucliseg_qp.qupath.worker import QuPathWorker
 
 if TYPE_CHECKING:
@@ -31,12 +31,13 @@ def recount(root: Path) -> int:
         for entry in project.entries:
             path = project.folder.result(entry.id)
             numbers = read_numbers(path)
-            stamp = data_stamp(project.folder.data(entry.id))
-            if numbers is None or numbers.status != "done" or numbers.data == stamp:
+            if numbers is None or numbers.status != "done":
+                continue
+            if data_since(numbers.data, project.folder.data(entry.id)) == "same":
                 continue
             held = worker.read(entry.id)
             scope = [one.id for one in numbers.areas if one.in_scope]
             areas = area_numbers(held, scope)
-            replace(numbers, counts=held.counts, areas=areas, data=stamp).save(path)
+            replace(numbers, counts=held.counts, areas=areas, data=held.state).save(path)
             counted += 1
     return counted

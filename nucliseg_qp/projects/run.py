@@ -25,7 +25,7 @@ from nucliseg_qp.projects.selection import choose_entries, open_project
 from nucliseg_qp.projects.staging import stage, unstage
 from nucliseg_qp.provenance import entry_metadata
 from nucliseg_qp.qupath.builders import check_builder
-from nucliseg_qp.qupath.data_file import data_stamp
+from nucliseg_qp.qupath.data_file import data_since
 from nucliseg_qp.qupath.held import EntryResult
 from nucliseg_qp.qupath.lock import locked
 from nucliseg_qp.qupath.worker import QuPathWorker
@@ -141,7 +141,7 @@ class ProjectRun:
         last = self._journal.last(entry.id)
         if self._renews or last is None or (last.status, last.analysis) != ("done", self._analysis):
             return False
-        if last.data != data_stamp(self._folder.data(entry.id)):
+        if data_since(last.data, self._folder.data(entry.id)) != "same":
             return False
         return self._recall(entry, outcome)
 
@@ -189,8 +189,8 @@ class ProjectRun:
         known = read_numbers(self._folder.result(entry.id))
         if known is not None:
             scope = [one.id for one in known.areas if one.in_scope]
-            areas, stamp = area_numbers(held, scope), data_stamp(self._folder.data(entry.id))
-            now = replace(known, counts=held.counts, areas=areas, data=stamp)
+            areas = area_numbers(held, scope)
+            now = replace(known, counts=held.counts, areas=areas, data=held.state)
             now.save(self._folder.result(entry.id))
         return True
 

@@ -10,7 +10,7 @@ import orjson
 from nucliseg_qp import __version__
 from nucliseg_qp.outputs import whole_file
 from nucliseg_qp.projects.entry import DAB_BINS
-from nucliseg_qp.qupath.data_file import data_stamp
+from nucliseg_qp.qupath.data_file import data_since
 from nucliseg_qp.report.figures import class_bar, dab_histogram, thumbnail
 from nucliseg_qp.report.outliers import find_outliers
 from nucliseg_qp.report.tables import annotation_rows, image_rows
@@ -95,7 +95,7 @@ def _warnings(folder: ProjectFolder, images: Sequence[ImageNumbers]) -> list[str
         found += one.warnings
         if one.problem:
             found.append(one.problem)
-        if one.status == "done" and one.data != data_stamp(folder.data(one.entry_id)):
+        if one.status == "done" and data_since(one.data, folder.data(one.entry_id)) == "changed":
             found.append(
                 f"{one.name} was saved after its nuclei were counted: run nucliseg-qp report "
                 "--refresh"
