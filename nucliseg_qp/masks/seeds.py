@@ -39,7 +39,7 @@ def find_zones(
     red: NDArray[np.uint8],
     keypoints: NDArray[np.float64],
     radii_px: NDArray[np.float64],
-    threshold: float,
+    levels: tuple[float, float],
     settings: MaskSettings,
     mpp: float,
 ) -> Zones:
@@ -53,8 +53,8 @@ def find_zones(
         x, y in pixels of ``red``, all inside.
     radii_px : ndarray, shape (n,)
         From `seed_radii_px`.
-    threshold : float
-        Foreground is darker than this.
+    levels : tuple of float
+        Foreground is darker than the first; no nucleus holds a pixel paler than the second.
     settings : MaskSettings
         Lengths in um.
     mpp : float
@@ -62,13 +62,14 @@ def find_zones(
     """
     import cv2
 
+    threshold, palest = levels
     dark = (red < threshold).astype(np.uint8)
     opened = cv2.morphologyEx(dark, cv2.MORPH_OPEN, _disc(settings.open_um / mpp))
     foreground = cv2.dilate(opened, _disc(settings.grow_um / mpp))
     seeds = np.zeros(red.shape, np.int32)
     draw_seeds(seeds, keypoints, radii_px)
     unknown = cv2.bitwise_and(foreground, _near(red.shape, keypoints, settings.reach_um / mpp))
-    return Zones(seeds, (unknown > 0) & (seeds == 0))
+    return Zones(seeds, (unknown > 0) & (red <= palest) & (seeds == 0))
 
 
 def seed_radii_px(

@@ -83,10 +83,11 @@ def label_nuclei(
     threshold = min(statistics.threshold + settings.otsu_offset, statistics.background)
     red = np.asarray(cv2.extractChannel(adjusted, RED), np.uint8)
     radii_px = seed_radii_px(keypoints, settings, mpp)
-    zones = find_zones(red, keypoints, radii_px, threshold, settings, mpp)
+    share = settings.local_contrast
+    palest = (1 - share) * threshold + share * statistics.background
+    zones = find_zones(red, keypoints, radii_px, (threshold, palest), settings, mpp)
     labels = flood(adjusted, zones)
     found = _Found.of(labels, red, keypoints, settings.reach_um / mpp)
-    share = settings.local_contrast
     darkness = found.darkness(len(keypoints), threshold)
     limit = (1 - share) * darkness + share * statistics.background
     labels.reshape(-1)[found.beyond(limit, settings.max_area_um2 / mpp**2)] = 0
@@ -191,6 +192,34 @@ def rounded(labels: NDArray[np.int32], radius_px: float) -> NDArray[np.int32]:
 
 def flood(image: NDArray[np.uint8], zones: Zones) -> NDArray[np.int32]:
     """Flood the unknown pixels of an RGB image from the seeds and the background.
+
+    A patch of pixels that holds one nucleus only is given to it as it is: there is nothing to
+    decide, and the flood is the dearest step of all.
+    """
+    alone, contested = _alone(zones)
+    if contested.any():
+        alone += _flooded(image, Zones(zones.seeds * contested, zones.unknown & contested))
+    return alone
+
+
+def _alone(zones: Zones) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Label the patches with one seed, and tell which pixels lie in patches with several."""
+    import cv2
+
+    held = (zones.unknown | (zones.seeds > 0)).view(np.uint8)
+    count, patch = cv2.connectedComponents(held)
+    seeded = np.flatnonzero(zones.seeds)
+    seed, where = zones.seeds.reshape(-1)[seeded], patch.reshape(-1)[seeded]
+    owner = np.zeros(count, np.int32)
+    owner[where] = seed
+    several = np.zeros(count, bool)
+    several[where[owner[where] != seed]] = True
+    owner[several] = 0
+    return np.take(owner, patch), np.take(several, patch)
+
+
+def _flooded(image: NDArray[np.uint8], zones: Zones) -> NDArray[np.int32]:
+    """Give the labels of the flood.
 
     OpenCV leaves a line of -1 between labels; it is given to the nuclei beside it, else touching
     nuclei would be parted and all would be a pixel too small.
