@@ -98,6 +98,51 @@ def test_options_that_contradict_each_other_are_told(project, capsys, options, t
     assert told in capsys.readouterr().err
 
 
+def claims(root: Path, version: object) -> Path:
+    content = json.loads((root / "project.qpproj").read_text())
+    (root / "project.qpproj").write_text(json.dumps({**content, "version": version}))
+    return root
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["report", "PROJECT"],
+        ["relink", "PROJECT", "--dry-run"],
+        ["scripts", "install", "PROJECT"],
+        ["annotate", "IMAGE", "--project", "PROJECT", "--writer", "files"],
+        ["annotate", "PROJECT", "--apply-staged"],
+        ["review", "collect", "PROJECT", "--sent", "-o", "OUT"],
+    ],
+    ids=" ".join,
+)
+def test_a_project_of_a_qupath_that_nobody_tested_is_used_with_one_warning(
+    project, tmp_path, capsys, verb
+):
+    root = claims(shutil.copytree(project, tmp_path / "p"), "0.9.1-rc2")
+    image = next((project.parent / "bilder, ü").iterdir())
+    places = {"PROJECT": root, "IMAGE": image, "OUT": tmp_path / "out"}
+    code = cli.run([str(places.get(word, word)) for word in verb])
+    # Nobody sent corrections from this project; all else works.
+    assert code == (5 if "collect" in verb else 0)
+    [told] = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert "'0.9.1-rc2'" in told
+    assert "tested are 0.5, 0.6, 0.7" in told
+    if verb[0] == "annotate":
+        after = json.loads((root / "project.qpproj").read_text())
+        assert after["version"] == "0.9.1-rc2", "what it claims is kept"
+
+
+@pytest.mark.parametrize("version", ["0.5.1", "v0.6.0", "0.7.0-rc1", None])
+def test_versions_that_were_tested_are_no_matter_and_no_claim_is_none(project, tmp_path, version):
+    assert not open_project(claims(shutil.copytree(project, tmp_path / "p"), version)).doubt
+
+
+@pytest.mark.parametrize("version", ["0.50.1", "0.8", "1.0.0", "0.4.4", "later", 7, ["0.6"]])
+def test_versions_that_nobody_tested_are_doubted(project, tmp_path, version):
+    assert open_project(claims(shutil.copytree(project, tmp_path / "p"), version)).doubt
+
+
 # ---- where --------------------------------------------------------------------------------------
 
 

@@ -96,7 +96,11 @@ def _annotate(
     from nucliseg_qp.annotate import annotate_images
     from nucliseg_qp.cli import show
     from nucliseg_qp.cli.progress import BatchView
+    from nucliseg_qp.cli.show_project import warn_of_version
+    from nucliseg_qp.projects.selection import open_project
 
+    if (project / "project.qpproj").is_file():
+        warn_of_version(open_project(project))
     show.engine_line(job.engine)
     with BatchView(len(images)) as view:
         return annotate_images(images, project, job, writer, view)

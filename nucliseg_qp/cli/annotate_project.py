@@ -58,14 +58,16 @@ def annotate_whole(root: Path, job: Job, whole: WholeProject, dry_run: bool, as_
     from nucliseg_qp.cli import show
     from nucliseg_qp.cli.jobs import show_outcomes, worst_code
     from nucliseg_qp.cli.progress import BatchView
-    from nucliseg_qp.cli.show_project import merge_lines
+    from nucliseg_qp.cli.show_project import merge_lines, warn_of_version
     from nucliseg_qp.projects.late import apply_staged
     from nucliseg_qp.projects.run import annotate_project
     from nucliseg_qp.projects.selection import choose_entries, open_project
     from nucliseg_qp.report import write_report
 
     wanted = _project_job(root, job, whole)
-    count = len(choose_entries(open_project(root), wanted.selection))
+    project = open_project(root)
+    count = len(choose_entries(project, wanted.selection))
+    warn_of_version(project)
     if dry_run:
         _answer_plan(wanted, as_json)
         return 0

@@ -38,12 +38,14 @@ def relink(
     """
     from nucliseg_qp.cli import show
     from nucliseg_qp.cli.answer import answer
-    from nucliseg_qp.cli.show_project import move_table
+    from nucliseg_qp.cli.show_project import move_table, warn_of_version
     from nucliseg_qp.errors import QuPathError
     from nucliseg_qp.projects.relink import relink_project
-    from nucliseg_qp.projects.selection import project_root
+    from nucliseg_qp.projects.selection import open_project, project_root
 
-    moves = relink_project(project_root(project) or project, search or [], dry_run=dry_run)
+    root = project_root(project) or project
+    warn_of_version(open_project(root))
+    moves = relink_project(root, search or [], dry_run=dry_run)
     answer(as_json, {"moves": moves}, *([move_table(moves)] if moves else []))
     if not moves:
         show.note("all images are where the project says")

@@ -32,12 +32,14 @@ def report(
     """
     from nucliseg_qp.cli import show
     from nucliseg_qp.cli.answer import answer
+    from nucliseg_qp.cli.show_project import warn_of_version
     from nucliseg_qp.projects.recount import recount
     from nucliseg_qp.projects.selection import open_project, project_root
     from nucliseg_qp.report import project_rows, read_images, write_report
 
     root = project_root(project) or project
     opened = open_project(root)
+    warn_of_version(opened)
     if refresh:
         show.note(f"{recount(root)} images counted again")
     page = write_report(root)

@@ -54,11 +54,13 @@ def collect(
     from nucliseg_qp.cli import show, show_review
     from nucliseg_qp.cli.answer import answer
     from nucliseg_qp.cli.progress import CountView
+    from nucliseg_qp.cli.show_project import warn_of_version
     from nucliseg_qp.cli.tables import grid
-    from nucliseg_qp.projects.selection import project_root
+    from nucliseg_qp.projects.selection import open_project, project_root
     from nucliseg_qp.review import collect as work
 
     root = project_root(project) or project
+    warn_of_version(open_project(root))
     with CountView("collecting") as view:
         found = work.collect(
             root, out, reviewer=reviewer, images=image or (), sent=sent, advance=view.advance
@@ -152,11 +154,13 @@ def apply(
     from nucliseg_qp.cli import show, show_review
     from nucliseg_qp.cli.answer import answer
     from nucliseg_qp.cli.progress import CountView
+    from nucliseg_qp.cli.show_project import warn_of_version
     from nucliseg_qp.palette.classes import load_palette
-    from nucliseg_qp.projects.selection import project_root
+    from nucliseg_qp.projects.selection import open_project, project_root
     from nucliseg_qp.review.apply import apply_palette
 
     root = project_root(project) or project
+    warn_of_version(open_project(root))
     with CountView("reclassifying") as view:
         done = apply_palette(root, load_palette(palette), image or (), view.advance)
     answer(as_json, {"images": done}, show_review.applied_table(done))

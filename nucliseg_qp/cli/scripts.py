@@ -54,10 +54,13 @@ def install(
     """
     from nucliseg_qp.cli import show
     from nucliseg_qp.cli.answer import answer
+    from nucliseg_qp.cli.show_project import warn_of_version
+    from nucliseg_qp.projects.selection import open_project, project_root
     from nucliseg_qp.qupath.script_install import install_scripts
 
     where = _engine(engine, system, remote, path_map or [])
     written = install_scripts(project, *where, palette or ())
+    warn_of_version(open_project(project_root(project) or project))
     answer(as_json, {"written": written, "engine": where[1]}, *map(str, written))
     show.note(f"engine: {' '.join(where[1]['command'])}")
     show.note("in QuPath: Automate > Project scripts; check_installation tells whether all is well")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nucliseg_qp.cli import show
 from nucliseg_qp.cli.tables import grid
 
 if TYPE_CHECKING:
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from nucliseg_qp.projects.plan import PlannedImage
     from nucliseg_qp.projects.relink import Move
     from nucliseg_qp.projects.reproduce import Repeated
+    from nucliseg_qp.qupath.project_file import ProjectFile
 
-__all__ = ["merge_lines", "move_table", "plan_table", "repeat_table"]
+__all__ = ["merge_lines", "move_table", "plan_table", "repeat_table", "warn_of_version"]
 
 
 def merge_lines(outcomes: Sequence[EntryOutcome]) -> Iterator[str]:
@@ -55,6 +57,12 @@ def plan_table(planned: Sequence[PlannedImage]) -> Table:
             for one in planned
         ]
     )
+
+
+def warn_of_version(project: ProjectFile) -> None:
+    """Tell in one line when a project is of a version of QuPath that nobody tested."""
+    if project.doubt:
+        show.warn(project.doubt)
 
 
 def move_table(moves: Sequence[Move]) -> Table:

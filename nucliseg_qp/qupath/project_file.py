@@ -6,6 +6,7 @@ kept as it is.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ __all__ = ["ProjectFile"]
 
 QUPATH_VERSION = "0.6.0"
 """Version written into new projects; 0.5.1 and 0.7.0 open them as well."""
+
+TESTED_VERSIONS = ("0.5", "0.6", "0.7")
+"""QuPath's, whose projects were read and written for a test."""
 
 _LARGEST_BYTES = 256 << 20
 
@@ -108,6 +112,18 @@ class ProjectFile:
     def set_builder(self, entry_id: int, builder: Mapping[str, Any]) -> None:
         """Give an entry another description of its image."""
         self._item(entry_id)["serverBuilder"] = dict(builder)
+
+    @property
+    def doubt(self) -> str:
+        """Why a person should look twice: a version of QuPath nobody tested; empty when known."""
+        said = str(self._content.get("version") or "")
+        found = re.match(r"v?(\d+\.\d+)", said)
+        if not said or (found and found[1] in TESTED_VERSIONS):
+            return ""
+        return (
+            f"{self.folder.project} says it is of QuPath {said[:40]!r}; tested are "
+            f"{', '.join(TESTED_VERSIONS)}. It is used all the same: keep a copy of it"
+        )
 
     @property
     def uri(self) -> str:
