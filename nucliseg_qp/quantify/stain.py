@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["measure_stains"]
 
-_BLOCK_PX = 131_072
+_BLOCK_PX = 32_768
 """Pixels worked on at once: what lies between input and sums stays in the processor's cache."""
+
+_COLUMNS = (*STAIN_COLUMNS, HUE, SATURATION, VALUE)
+
+_SHARE = (np.arange(256) / np.float32(255)).astype(np.float32)
+_ANGLE = np.arange(256) * (2 * np.pi / 256)
+_COS, _SIN = np.cos(_ANGLE).astype(np.float32), np.sin(_ANGLE).astype(np.float32)
 
 
 def measure_stains(
@@ -51,102 +56,83 @@ def measure_stains(
         ``DAB OD``, then ``NucliSeg: Hue`` in degrees from 0 to 360, ``NucliSeg: Saturation`` and
         ``NucliSeg: Value`` from 0 to 1. NaN where a label has no pixel.
     """
-    height = max(1, _BLOCK_PX // max(1, labels.shape[1]))
-    rows = [slice(top, top + height) for top in range(0, len(labels), height)]
-    runs = _Runs.joined([_fold_runs(rgb[one], labels[one], count, stains) for one in rows])
-    sizes, *sums, largest, smallest = _fold_nuclei(runs, count)
-    columns = [
-        *_statistics(sums[0], sums[2], largest[0], smallest[0], sizes),
-        *_statistics(sums[1], sums[3], largest[1], smallest[1], sizes),
-        *_colour(np.stack(sums[4:]), sizes),
-    ]
-    named = zip((*STAIN_COLUMNS, HUE, SATURATION, VALUE), columns, strict=True)
-    return {name: column.astype(np.float32) for name, column in named}
+    columns = np.full((len(_COLUMNS), count), np.nan)
+    pixel, start = _by_nucleus(labels, count)
+    filled = np.flatnonzero(np.diff(start))
+    if len(filled):
+        words = _words(rgb)
+        for some in np.split(filled, np.flatnonzero(np.diff(start[filled] // _BLOCK_PX)) + 1):
+            chosen = words.take(pixel[start[some[0]] : start[some[-1] + 1]])
+            columns[:, some] = _fold(chosen, start[some] - start[some[0]], stains)
+    return dict(zip(_COLUMNS, columns.astype(np.float32), strict=True))
 
 
-@dataclass(frozen=True)
-class _Runs:
-    """Labelled pixels in reading order, folded wherever the label changes.
+def _by_nucleus(
+    labels: NDArray[np.int32], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give the flat places of the pixels, nucleus by nucleus, and where each one's start.
 
-    A nucleus is a few dozen runs but hundreds of pixels, so that folding along runs first leaves
-    little that is scattered.
+    Shapes (n,) and (count + 1,).  A nucleus is a few dozen runs but hundreds of pixels: the runs
+    are sorted and the pixels follow.
     """
-
-    owner: NDArray[np.int64]
-    """Row of the nucleus each run belongs to, shape (r,)."""
-    sums: NDArray[np.float64]
-    """Pixels, both stains, their squares, S cos H, S sin H, S and V, shape (9, r)."""
-    largest: NDArray[np.float32]
-    """Maxima of both stains, shape (2, r)."""
-    smallest: NDArray[np.float32]
-    """Minima of both stains, shape (2, r)."""
-
-    @classmethod
-    def none(cls) -> _Runs:
-        """Give no runs."""
-        nothing = np.empty((2, 0), np.float32)
-        return cls(np.empty(0, np.int64), np.empty((9, 0)), nothing, nothing)
-
-    @classmethod
-    def joined(cls, parts: list[_Runs]) -> _Runs:
-        """Put the runs of all blocks one behind the other."""
-        parts = [cls.none(), *parts]
-        return cls(
-            np.concatenate([part.owner for part in parts]),
-            np.concatenate([part.sums for part in parts], axis=1),
-            np.concatenate([part.largest for part in parts], axis=1),
-            np.concatenate([part.smallest for part in parts], axis=1),
-        )
-
-
-def _fold_runs(
-    rgb: NDArray[np.uint8], labels: NDArray[np.int32], count: int, stains: StainMatrix
-) -> _Runs:
     flat = labels.reshape(-1)
-    where = np.flatnonzero((flat > 0) & (flat <= count))
-    if not len(where):
-        return _Runs.none()
-    owner = flat.take(where)
-    start = np.concatenate([[0], np.flatnonzero(owner[1:] != owner[:-1]) + 1])
-    pixels = np.ascontiguousarray(rgb).reshape(-1, 3).take(where, axis=0)
+    first = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])[: flat.size]
+    owner, size = flat.take(first), np.diff(first, append=flat.size)
+    wanted = np.flatnonzero((owner > 0) & (owner <= count))
+    # Short integers are sorted by radix.
+    row = (owner[wanted] - 1).astype(np.min_scalar_type(count))
+    order = wanted[np.argsort(row, kind="stable")]
+    first, size, row = first[order], size[order], owner[order] - 1
+    stop = np.cumsum(size)
+    pixel = np.repeat(first - (stop - size), size)
+    pixel += np.arange(len(pixel))
+    sizes = np.bincount(row, size, count).astype(np.int64)
+    return pixel, np.concatenate([[0], np.cumsum(sizes)])
+
+
+def _words(rgb: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Give a pixel four bytes: words are gathered several times faster than rows of three."""
+    import cv2
+
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA).view(np.uint32).reshape(-1)
+
+
+def _fold(
+    words: NDArray[np.uint32], start: NDArray[np.int64], stains: StainMatrix
+) -> NDArray[np.float64]:
+    """Measure nuclei whose pixels lie one behind the other: (columns, nuclei)."""
+    import cv2
+
+    pixels = cv2.cvtColor(words.view(np.uint8).reshape(1, -1, 4), cv2.COLOR_RGBA2RGB)[0]
     stained = stains.planes(pixels)
-    squares = np.square(stained, dtype=np.float64)
-    rows = (*stained, *squares, *_hsv(pixels))
-    sums = [np.add.reduceat(row, start, dtype=np.float64) for row in rows]
-    return _Runs(
-        owner[start].astype(np.int64) - 1,
-        np.stack([np.diff(start, append=len(where)), *sums]),
-        np.maximum.reduceat(stained, start, axis=1),
-        np.minimum.reduceat(stained, start, axis=1),
+    # Both stains, their squares, S cos H, S sin H, S and V.
+    rows = np.empty((8, len(pixels)))
+    rows[:2] = stained
+    np.multiply(rows[:2], rows[:2], out=rows[2:4])
+    _put_hsv(pixels, rows[4:])
+    sums = np.add.reduceat(rows, start, axis=1)
+    largest = np.maximum.reduceat(stained, start, axis=1)
+    smallest = np.minimum.reduceat(stained, start, axis=1)
+    sizes = np.diff(start, append=len(pixels))
+    return np.stack(
+        [
+            *_statistics(sums[0], sums[2], largest[0], smallest[0], sizes),
+            *_statistics(sums[1], sums[3], largest[1], smallest[1], sizes),
+            *_colour(sums[4:], sizes),
+        ]
     )
 
 
-def _hsv(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.floating], ...]:
-    """Give S cos H, S sin H, S and V of pixels, each of shape (n,)."""
+def _put_hsv(pixels: NDArray[np.uint8], into: NDArray[np.float64]) -> None:
+    """Put S cos H, S sin H, S and V of pixels (n, 3) into rows (4, n)."""
     import cv2
 
     # HSV_FULL spreads the hue circle over 256 steps of 1.4 degrees.
-    hue, *rest = cv2.split(cv2.cvtColor(pixels[None], cv2.COLOR_RGB2HSV_FULL))
-    saturation, value = (channel.reshape(-1).astype(np.float32) / 255 for channel in rest)
-    angle = np.arange(256) * (2 * np.pi / 256)
-    east = cv2.LUT(hue, np.cos(angle).astype(np.float32)).reshape(-1)
-    north = cv2.LUT(hue, np.sin(angle).astype(np.float32)).reshape(-1)
-    return east * saturation, north * saturation, saturation, value
-
-
-def _fold_nuclei(runs: _Runs, count: int) -> tuple[NDArray[np.floating], ...]:
-    """Give the nine sums (count,), then maxima and minima (2, count); NaN without pixels."""
-    # Without any run bincount gives integers, which hold no NaN.
-    sums = np.stack([np.bincount(runs.owner, row, count) for row in runs.sums]).astype(np.float64)
-    largest = np.full((2, count), -np.inf, np.float32)
-    smallest = np.full((2, count), np.inf, np.float32)
-    for stain in range(2):
-        np.maximum.at(largest[stain], runs.owner, runs.largest[stain])
-        np.minimum.at(smallest[stain], runs.owner, runs.smallest[stain])
-    missing = sums[0] == 0
-    for table in (sums, largest, smallest):
-        table[:, missing] = np.nan
-    return *sums, largest, smallest
+    hue, saturation, value = cv2.split(cv2.cvtColor(pixels[None], cv2.COLOR_RGB2HSV_FULL))
+    into[2] = share = cv2.LUT(saturation, _SHARE)[0]
+    into[3] = cv2.LUT(value, _SHARE)[0]
+    np.multiply(cv2.LUT(hue, _COS)[0], share, out=into[0])
+    np.multiply(cv2.LUT(hue, _SIN)[0], share, out=into[1])
 
 
 def _statistics(
