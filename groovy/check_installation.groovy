@@ -7,7 +7,6 @@
  * Works in QuPath 0.5.1, 0.6 and 0.7, with and without the graphical interface.
  */
 
-import groovy.json.JsonSlurper
 import groovy.transform.CompileStatic
 
 import java.nio.file.Files
@@ -19,6 +18,7 @@ import qupath.lib.projects.Project
 import static qupath.lib.scripting.QP.getProject
 
 // include: lib/engine.groovy
+// include: lib/json.groovy
 // include: lib/window.groovy
 
 List<String> given = ((binding.getVariables().get('args') ?: []) as List).collect { String.valueOf(it) }
@@ -87,7 +87,7 @@ class NucliSegCheck {
 
     private static List checks(String text) {
         try {
-            return (List) ((Map) new JsonSlurper().parseText(text)).get('checks')
+            return (List) ((Map) NucliSegJson.read(text)).get('checks')
         } catch (RuntimeException e) {
             throw new NucliSegProblem("the engine's answer is not understood (${e.getMessage()}). Bring it up to date:  pip install -U nucliseg-qp")
         }

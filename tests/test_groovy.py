@@ -71,6 +71,15 @@ def test_no_script_uses_what_some_version_lacks(name):
         assert not re.search(word, text), word
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_no_script_needs_a_part_of_groovy_that_qupath_leaves_out(name):
+    # QuPath ships groovy, groovy-jsr223 and groovy-xml; groovy-json and the others are not there.
+    used = re.findall(
+        r"^import (groovy\.\w+|org\.(?:apache|codehaus)\.\w+)", groovy_source(name), re.M
+    )
+    assert set(used) <= {"groovy.transform", "groovy.xml"}
+
+
 @pytest.fixture(scope="session")
 def assembled(tmp_path_factory):
     """Give a folder with all scripts as QuPath gets them."""

@@ -171,7 +171,7 @@ def test_reclassifying_fails_by_name_where_an_image_cannot_be_read(edited, capsy
 CORRECT = """
 import qupath.lib.objects.classes.PathClass
 
-def wanted = new groovy.json.JsonSlurper().parse(new File('WANTED'))
+def wanted = new com.google.gson.Gson().fromJson(new File('WANTED').getText('UTF-8'), Map)
 getDetectionObjects().each {
     def name = wanted[it.getID().toString()]
     if (name != null && it.getPathClass().toString() == name)

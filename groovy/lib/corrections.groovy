@@ -1,5 +1,3 @@
-import groovy.json.JsonOutput
-import groovy.json.JsonSlurper
 import groovy.transform.CompileStatic
 
 import java.nio.charset.StandardCharsets
@@ -16,6 +14,7 @@ import qupath.lib.projects.ProjectImageEntry
 import qupath.lib.roi.PolygonROI
 
 // include: lib/files.groovy
+// include: lib/json.groovy
 // include: lib/ledger.groovy
 // include: lib/problem.groovy
 
@@ -56,7 +55,7 @@ class NucliSegCorrections {
         collect()
         flush()
         // One feature a line, so that a large file is read piece by piece.
-        String start = '{"type":"FeatureCollection","nucliseg":' + JsonOutput.toJson(head()) + ',"features":[\n'
+        String start = '{"type":"FeatureCollection","nucliseg":' + NucliSegJson.write(head()) + ',"features":[\n'
         writePieces(target, [start.getBytes(StandardCharsets.UTF_8)] + pieces + ['\n]}\n'.getBytes(StandardCharsets.UTF_8)])
         String told = counts.collect { String name, Integer number -> number + ' ' + name }.join(', ')
         return "${told}; written to ${target}"
@@ -152,16 +151,16 @@ class NucliSegCorrections {
         if (nucleus.getROI() instanceof PolygonROI)
             appendPolygon(nucleus, more)
         else
-            rows.append(JsonOutput.toJson(feature(nucleus, more)))
+            rows.append(NucliSegJson.write(feature(nucleus, more)))
     }
 
     private void addArea(PathObject area) {
         begin()
-        rows.append(JsonOutput.toJson(feature(area, [change: 'reviewed'] as Map<String, Object>)))
+        rows.append(NucliSegJson.write(feature(area, [change: 'reviewed'] as Map<String, Object>)))
     }
 
     private static Map<String, Object> feature(PathObject object, Map<String, Object> more) {
-        Map<String, Object> feature = (Map<String, Object>) new JsonSlurper().parseText(GsonTools.getInstance().toJson(object))
+        Map<String, Object> feature = (Map<String, Object>) NucliSegJson.read(GsonTools.getInstance().toJson(object))
         ((Map<String, Object>) feature.get('properties')).putAll(more)
         return feature
     }
@@ -180,7 +179,7 @@ class NucliSegCorrections {
             rows.append(',"classification":{"name":').append(quote(name)).append(',"color":').append(colour(nucleus)).append('}')
         if (nucleus.isLocked())
             rows.append(',"isLocked":true')
-        more.each { String key, Object value -> rows.append(',"').append(key).append('":').append(JsonOutput.toJson(value)) }
+        more.each { String key, Object value -> rows.append(',"').append(key).append('":').append(NucliSegJson.write(value)) }
         appendMeasurements(nucleus)
         rows.append('}}')
     }
@@ -206,7 +205,7 @@ class NucliSegCorrections {
     }
 
     private String quote(String name) {
-        return quoted.computeIfAbsent(name) { String it -> JsonOutput.toJson(it) }
+        return quoted.computeIfAbsent(name) { String it -> NucliSegJson.write(it) }
     }
 
     private static double rounded(double value) {
@@ -220,7 +219,7 @@ class NucliSegCorrections {
         Object geometry = place == null ? null : [type: 'Point', coordinates: [place[0], place[1]]]
         begin()
         counts.put('deleted', counts.get('deleted') + 1)
-        rows.append(JsonOutput.toJson([type: 'Feature', id: id, geometry: geometry, properties: properties]))
+        rows.append(NucliSegJson.write([type: 'Feature', id: id, geometry: geometry, properties: properties]))
     }
 
     private List<Map<String, Object>> annotations() {

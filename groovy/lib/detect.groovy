@@ -1,5 +1,4 @@
 import com.google.gson.JsonElement
-import groovy.json.JsonSlurper
 import groovy.transform.CompileStatic
 
 import java.nio.file.Files
@@ -19,6 +18,7 @@ import qupath.lib.projects.ProjectImageEntry
 
 // include: lib/engine.groovy
 // include: lib/import.groovy
+// include: lib/json.groovy
 // include: lib/options.groovy
 // include: lib/palette.groovy
 
@@ -138,7 +138,7 @@ class NucliSegDetection {
         if (!regions.isEmpty())
             request.put('regions', [type: 'FeatureCollection', features: regions.collect { PathObject it ->
                 [type: 'Feature', properties: [:],
-                 geometry: new JsonSlurper().parseText(GsonTools.getInstance().toJson(it.getROI().getGeometry()))]
+                 geometry: NucliSegJson.read(GsonTools.getInstance().toJson(it.getROI().getGeometry()))]
             }])
         return request
     }
@@ -149,7 +149,7 @@ class NucliSegDetection {
         if (builder == null)
             throw new NucliSegProblem('QuPath does not say how it opened this image. Add its file to the project and open it from there.')
         JsonElement described = GsonTools.getInstance().toJsonTree(builder, ImageServerBuilder.ServerBuilder)
-        Map<String, Object> plain = (Map<String, Object>) new JsonSlurper().parseText(described.toString())
+        Map<String, Object> plain = (Map<String, Object>) NucliSegJson.read(described.toString())
         plain.remove('metadata')
         Map<String, Object> image = [builder: plain, width_px: server.getWidth(), height_px: server.getHeight()] as Map<String, Object>
         PixelCalibration calibration = server.getPixelCalibration()

@@ -1,5 +1,3 @@
-import groovy.json.JsonOutput
-import groovy.json.JsonSlurper
 import groovy.transform.CompileStatic
 
 import java.nio.charset.StandardCharsets
@@ -8,6 +6,7 @@ import java.nio.file.Path
 import java.util.concurrent.TimeUnit
 
 // include: lib/files.groovy
+// include: lib/json.groovy
 // include: lib/process.groovy
 
 /** Starts the engine and listens to it. */
@@ -68,13 +67,13 @@ class NucliSegEngine {
         } else {
             asked.put('output', folder.toString())
             Path file = folder.resolve('request.json')
-            Files.write(file, JsonOutput.toJson(asked).getBytes(StandardCharsets.UTF_8))
+            Files.write(file, NucliSegJson.write(asked).getBytes(StandardCharsets.UTF_8))
             arguments = ['run-request', file.toString(), '--end-with-stdin']
         }
         process = start(arguments, folder)
         try {
             // When it ended at once, its exit code and its log tell why.
-            if (remote && !process.say(JsonOutput.toJson(asked)))
+            if (remote && !process.say(NucliSegJson.write(asked)))
                 lastWords = 'it closed its input'
             listen(folder)
             return checked(process.waitFor(), folder)
@@ -157,7 +156,7 @@ class NucliSegEngine {
 
     private Map<String, Object> parsed(String line) {
         try {
-            Object event = new JsonSlurper().parseText(line)
+            Object event = NucliSegJson.read(line)
             if (event instanceof Map && ((Map) event).get('event') instanceof String)
                 return (Map<String, Object>) event
         } catch (RuntimeException ignored) {

@@ -1,5 +1,3 @@
-import groovy.json.JsonOutput
-import groovy.json.JsonSlurper
 import groovy.transform.CompileStatic
 
 import java.nio.charset.StandardCharsets
@@ -9,6 +7,7 @@ import java.nio.file.StandardCopyOption
 
 import qupath.lib.projects.ProjectImageEntry
 
+// include: lib/json.groovy
 // include: lib/problem.groovy
 
 /** The files of ours in the folder "nucliseg" beside a project. */
@@ -26,7 +25,7 @@ class NucliSegFiles {
         if (!Files.exists(path))
             return null
         try {
-            return (Map<String, Object>) new JsonSlurper().parse(path.toFile(), 'UTF-8')
+            return (Map<String, Object>) NucliSegJson.read(new String(Files.readAllBytes(path), StandardCharsets.UTF_8))
         } catch (RuntimeException | IOException e) {
             throw new NucliSegProblem("${path} is damaged (${e.getMessage()}). Make it again, or remove it.")
         }
@@ -34,7 +33,7 @@ class NucliSegFiles {
 
     /** Write JSON so that the file is whole or not there. */
     static void write(Path path, Map<String, Object> content) {
-        writeText(path, JsonOutput.prettyPrint(JsonOutput.toJson(content)))
+        writeText(path, NucliSegJson.writePretty(content))
     }
 
     static void writeText(Path path, String text) {

@@ -1,4 +1,3 @@
-import groovy.json.JsonSlurper
 import groovy.transform.CompileStatic
 
 import java.nio.file.Files
@@ -44,7 +43,7 @@ class NucliSegImage {
         if (!imageData.getHierarchy().isEmpty() || !Files.exists(data.resolve('data.qpdata')))
             return
         Path summary = data.resolve('summary.json')
-        Map stored = Files.exists(summary) ? (Map) new JsonSlurper().parse(summary.toFile(), 'UTF-8') : [:]
+        Map<String, Object> stored = NucliSegFiles.read(summary) ?: [:]
         Number count = (Number) ((Map) stored.get('hierarchy') ?: [:]).get('nObjects')
         // The root object counts as one.
         if (count != null && count.longValue() > 1)

@@ -1,4 +1,3 @@
-import groovy.json.JsonOutput
 import groovy.transform.CompileStatic
 
 import java.nio.file.Files
@@ -20,6 +19,7 @@ import qupath.lib.roi.ROIs
 import qupath.lib.roi.interfaces.ROI
 
 // include: lib/image.groovy
+// include: lib/json.groovy
 // include: lib/merge.groovy
 
 /** Finds an image among the results of "nucliseg-qp detect". */
@@ -171,7 +171,7 @@ class NucliSegImport {
     private PathObject analysedArea() {
         ImagePlane plane = ImagePlane.getDefaultPlane()
         Object outline = manifest.get('geometry')
-        String text = outline == null ? '' : JsonOutput.toJson(outline)
+        String text = outline == null ? '' : NucliSegJson.write(outline)
         ROI roi = outline == null ?
             ROIs.createRectangleROI(0, 0, imageData.getServer().getWidth(), imageData.getServer().getHeight(), plane) :
             GeometryTools.geometryToROI(GsonTools.getInstance().fromJson(text, Geometry), plane)
