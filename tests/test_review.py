@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -292,6 +293,42 @@ def test_the_next_hour_goes_to_doubt_that_moves_a_score(tmp_path):
     code = cli.run(["review", "report", str(tmp_path / "r"), "-o", str(tmp_path / "out")])
     assert code == 0
     assert (tmp_path / "out" / "next_hour.csv").read_text().count("\n") == 4
+
+
+def texts(svg):
+    return [one.text for one in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_the_report_is_drawn_as_it_is_told(tmp_path):
+    """Twelve of sixty were changed, all of small margin; one class and the people are odd."""
+    rows = [
+        nucleus(n, "reclassified" if n < 12 else "confirmed", "Negative",
+                "a < b & c" if n < 12 else "Negative", margin=0.01 + 0.01 * n)
+        for n in range(60)
+    ]  # fmt: skip
+    for number, who in enumerate(("<Anna>", "B\x07en")):
+        make_review(tmp_path / str(number), {"a": rows}, who)
+    folders = [str(tmp_path / str(number)) for number in (0, 1)]
+    assert cli.run(["review", "report", *folders, "-o", str(tmp_path / "out")]) == 0
+    svg = tmp_path / "out" / "review_report.svg"
+    said = texts(svg)
+    assert {"<Anna>", "B?en", "a < b & c", "Negative"} <= set(said)
+    assert [text for text in said if text.isdigit()] == ["96", "24", "0", "0"], "both together"
+    titles = [one.text for one in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}title")]
+    bars = [text for text in titles if "margin" in text]
+    changed = [int(text.split()[0]) for text in bars]
+    assert sum(changed) == 24
+    assert changed == sorted(changed, reverse=True), "smallest margins first"
+    dots = ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}circle")
+    heights = {one[0].text.split(": ")[1]: float(one.get("cy")) for one in dots}
+    assert heights["precision"] < heights["class accuracy"], "all were nuclei, 80 % of one class"
+
+
+def test_a_review_in_which_nobody_decided_anything_is_drawn(tmp_path):
+    make_review(tmp_path / "r", {"a": [area(0, 0, 100)]})
+    assert cli.run(["review", "report", str(tmp_path / "r"), "-o", str(tmp_path / "out")]) == 0
+    said = texts(tmp_path / "out" / "review_report.svg")
+    assert {"no class was looked at", "no margins in these reviews"} <= set(said)
 
 
 def test_what_was_missed_is_only_told_where_somebody_looked_for_it(tmp_path):

@@ -214,8 +214,8 @@ def report(reviews: _Folders, /, *, out: _Out, as_json: AsJson = False) -> int:
 
     Example: `nucliseg-qp review report review_anna review_ben -o review_report`
 
-    Writes `review_report.json` and `next_hour.csv`: nuclei nobody looked at, by how likely their
-    class is wrong times how much that would change the score.
+    Writes `review_report.json`, the same as a picture for a browser, and `next_hour.csv`: nuclei
+    nobody looked at, by how likely their class is wrong times how much that would change the score.
 
     Parameters
     ----------
@@ -237,7 +237,9 @@ def report(reviews: _Folders, /, *, out: _Out, as_json: AsJson = False) -> int:
         *people,
         show_review.next_table(found.next_hour),
     )
-    answer(as_json, {"report": file, **vars(found)}, *tables, str(file))
+    picture = file.with_suffix(".svg")
+    content = {"report": file, "picture": picture, **vars(found)}
+    answer(as_json, content, *tables, str(file), str(picture))
     return 0
 
 

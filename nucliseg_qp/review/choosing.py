@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "choose", "f1_of", "mixed", "near_enough", "painted"]
 
-SHARES = (0.25, 0.375, 0.5, 0.75, 1.0)
+SHARES = (0.125, 0.1875, 0.25, 0.375, 0.5, 0.75, 1.0)
 """How far from the start to the tuned weights."""
 THRESHOLD_STEPS = (0.0, -0.06, 0.06)
 """By how much the threshold may differ from the start's: a model that is unsure of a new look
@@ -33,6 +33,8 @@ scores its nuclei low. Steps twice as large cost 0.02 of F1 on real tissue of ot
 painted guards do not show."""
 GUARD_LOSS = 0.005
 """F1 that a choice may cost on a guard: half of what is accepted in the end."""
+ENOUGH_GAIN = 0.1
+"""F1 gained on own images beyond which a step further is not worth what it forgets."""
 GUARD_FIELDS, GUARD_PX = 12, 320
 
 
@@ -86,6 +88,8 @@ def choose(
 def near_enough(start: Choice, tried: Sequence[Choice]) -> Choice:
     """Go no further from the start than half of what could be gained on own images needs.
 
+    Where that is much, `ENOUGH_GAIN` will do.
+
     A choice that does worse than the start by `GUARD_LOSS` or more on a guard is out. Of equally
     near ones the best is taken; the start, if none is better.
     """
@@ -97,7 +101,8 @@ def near_enough(start: Choice, tried: Sequence[Choice]) -> Choice:
     ]
     if not usable:
         return start
-    wanted = (start.own_f1 + max(one.own_f1 for one in usable)) / 2
+    gain = max(one.own_f1 for one in usable) - start.own_f1
+    wanted = start.own_f1 + min(gain / 2, ENOUGH_GAIN)
     return min(
         (one for one in usable if one.own_f1 >= wanted), key=lambda one: (one.share, -one.own_f1)
     )

@@ -18,6 +18,7 @@ from nucliseg_qp.outputs import make_folder, whole_file
 from nucliseg_qp.palette.classes import CLASS_MARGIN
 from nucliseg_qp.review.agreement import Agreement, agreement
 from nucliseg_qp.review.compare import Comparison, compare
+from nucliseg_qp.review.report_picture import report_svg
 from nucliseg_qp.review.verdicts import ADDED, CONFIRMED, DELETED, RECLASSIFIED, REDRAWN
 
 if TYPE_CHECKING:
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
 
     from nucliseg_qp.review.folder import Review
 
-__all__ = ["AgainstEngine", "ReviewReport", "WorthANucleus", "report", "write_review_report"]
+__all__ = [
+    "AgainstEngine",
+    "MarginBin",
+    "ReviewReport",
+    "WorthANucleus",
+    "report",
+    "write_review_report",
+]
 
 LISTED = 1000
 _LEAST = 30
@@ -96,6 +104,25 @@ class WorthANucleus:
 
 
 @dataclass(frozen=True)
+class MarginBin:
+    """Reviewed nuclei of similar margin.
+
+    Parameters
+    ----------
+    lowest, mean, highest : float
+        Their margins.
+    nuclei, changed : int
+        How many, and of how many somebody changed the class.
+    """
+
+    lowest: float
+    mean: float
+    highest: float
+    nuclei: int
+    changed: int
+
+
+@dataclass(frozen=True)
 class ReviewReport:
     """What `report` gives.
 
@@ -107,11 +134,14 @@ class ReviewReport:
         Each two reviews of the same run.
     next_hour : tuple of WorthANucleus
         Best first.
+    margins : tuple of MarginBin
+        Reviewed nuclei in equal parts by margin, the smallest first.
     """
 
     engine: tuple[AgainstEngine, ...]
     people: tuple[Comparison, ...]
     next_hour: tuple[WorthANucleus, ...]
+    margins: tuple[MarginBin, ...]
 
 
 def report(reviews: Sequence[Review]) -> ReviewReport:
@@ -129,7 +159,8 @@ def report(reviews: Sequence[Review]) -> ReviewReport:
                 # Another run or another project: there is nothing to compare.
                 continue
     engine = tuple(_against_engine(one) for one in ordered)
-    return ReviewReport(engine, tuple(people), tuple(_next_hour(ordered)))
+    margins = _by_margin(ordered)
+    return ReviewReport(engine, tuple(people), tuple(_next_hour(ordered, margins)), margins)
 
 
 def _against_engine(review: Review) -> AgainstEngine:
@@ -156,9 +187,9 @@ def _share(part: int, rest: int) -> float:
     return part / (part + rest) if part + rest else float("nan")
 
 
-def _next_hour(reviews: Sequence[Review]) -> list[WorthANucleus]:
+def _next_hour(reviews: Sequence[Review], margins: Sequence[MarginBin]) -> list[WorthANucleus]:
     looked = {id_ for review in reviews for one in review.images for id_ in one.ids}
-    doubt = _Doubt(reviews)
+    doubt = _Doubt(margins)
     found: dict[str, WorthANucleus] = {}
     for review in reviews:
         for image in review.images:
@@ -177,16 +208,10 @@ def _next_hour(reviews: Sequence[Review]) -> list[WorthANucleus]:
 class _Doubt:
     """How often the class was wrong at a margin, falling with it."""
 
-    def __init__(self, reviews: Sequence[Review]) -> None:
-        margins, wrong = _margins(reviews)
-        self._edges: NDArray[np.float64] = np.empty(0)
-        self._rates: NDArray[np.float64] = np.empty(0)
-        if len(margins) < _LEAST:
-            return
-        order = np.argsort(margins, kind="stable")
-        parts = np.array_split(order, min(_BINS, len(order) // 10))
-        self._edges = np.array([margins[part].mean() for part in parts])
-        rates = [(wrong[part].sum() + 1) / (len(part) + 2) for part in parts]
+    def __init__(self, margins: Sequence[MarginBin]) -> None:
+        known = margins if sum(one.nuclei for one in margins) >= _LEAST else ()
+        self._edges = np.array([one.mean for one in known])
+        rates = [(one.changed + 1) / (one.nuclei + 2) for one in known]
         self._rates = np.minimum.accumulate(rates)
 
     def of(self, margin: float) -> float:
@@ -195,6 +220,24 @@ class _Doubt:
             # Nothing is known yet: a coin toss at no margin, less with more.
             return 0.5 / (1.0 + 10.0 * max(margin, 0.0))
         return float(np.interp(margin, self._edges, self._rates))
+
+
+def _by_margin(reviews: Sequence[Review]) -> tuple[MarginBin, ...]:
+    margins, changed = _margins(reviews)
+    if not len(margins):
+        return ()
+    order = np.argsort(margins, kind="stable")
+    parts = np.array_split(order, np.clip(len(order) // 10, 1, _BINS))
+    return tuple(
+        MarginBin(
+            lowest=float(margins[part[0]]),
+            mean=float(margins[part].mean()),
+            highest=float(margins[part[-1]]),
+            nuclei=len(part),
+            changed=int(changed[part].sum()),
+        )
+        for part in parts
+    )
 
 
 def _margins(reviews: Sequence[Review]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -211,7 +254,7 @@ def _margins(reviews: Sequence[Review]) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def write_review_report(found: ReviewReport, out: Path) -> Path:
-    """Write ``review_report.json`` and ``next_hour.csv``.
+    """Write ``review_report.json``, ``review_report.svg`` and ``next_hour.csv``.
 
     Raises
     ------
@@ -223,6 +266,8 @@ def write_review_report(found: ReviewReport, out: Path) -> Path:
     path = out / "review_report.json"
     with whole_file(path) as partial:
         partial.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+    with whole_file(out / "review_report.svg") as partial:
+        partial.write_text(report_svg(found), encoding="utf-8")
     with whole_file(out / "next_hour.csv") as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(WorthANucleus.__dataclass_fields__)
