@@ -189,6 +189,10 @@ def test_the_tasks_that_contributors_are_told_exist():
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     for entry in re.findall(r"entry: ([\w-]+)", hooks):
         assert shutil.which(entry, path=str(Path(sys.executable).parent)), f"no {entry} for a hook"
+    *checks, pages = re.findall(r"files: (.+)", hooks)
+    for pattern in (*checks, pages):
+        assert re.search(pattern, "nucliseg_qp/pipeline.py"), f"{pattern} passes the code by"
+    assert re.search(pages, "groovy/detect_nuclei.groovy"), "scripts are described on a page"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
