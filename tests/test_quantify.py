@@ -50,7 +50,8 @@ def _ellipse(a, b, turn=0.0, x=0.0, y=0.0, corners=400):
 
 def _star(seed, corners=20):
     rng = np.random.default_rng(seed)
-    t = np.sort(rng.random(corners)) * 2 * np.pi
+    # Nowhere more than half a turn apart, or it would cross itself.
+    t = (np.arange(corners) + rng.random(corners)) * 2 * np.pi / corners
     radius = rng.uniform(5, 15, corners)
     return np.stack([100 + radius * np.cos(t), 80 + radius * np.sin(t)], axis=1)
 
@@ -143,11 +144,19 @@ def test_pixel_size_scales_lengths_once_and_areas_twice():
         assert um[name] == pytest.approx(px[name])
 
 
-def test_pixels_that_are_not_square_are_stretched_before_measuring():
-    ring = _star(6)
-    stretched, stored = _shapes(ring * [0.25, 0.5]), _shapes(ring, mpp=(0.25, 0.5))
+@pytest.mark.parametrize("ring", [_star(6), np.round(_ellipse(12, 7, 0.4, 90, 80, 90), 1)])
+def test_pixels_that_are_not_square_are_stretched_before_measuring(ring):
+    # The corners of the ellipse lie on a grid, where a hull has many edges in nearly one line.
+    stretched, stored = _shapes(ring * [0.25, 0.3]), _shapes(ring, mpp=(0.25, 0.3))
     for name in SHAPE_COLUMNS:
         assert stored[name] == pytest.approx(stretched[name], rel=1e-5)
+
+
+def test_calipers_are_the_same_whichever_way_an_outline_goes():
+    rings = [_star(seed, 30) for seed in range(20)]
+    one, other = _shapes(*rings), _shapes(*[ring[::-1] for ring in rings])
+    for name in (MAX_CALIPER, MIN_CALIPER):
+        assert other[name] == pytest.approx(one[name], rel=1e-6)
 
 
 def test_degenerate_rings_do_not_disturb_their_neighbours():

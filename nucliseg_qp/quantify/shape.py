@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nucliseg_qp.quantify.calipers import calipers, following
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -91,9 +93,13 @@ def centroids(ring_xy: NDArray[np.float64], ring_start: NDArray[np.int64]) -> ND
 
 
 def _local(ring_xy: NDArray[np.floating], start: NDArray[np.int64]) -> NDArray[np.float64]:
-    # Relative to each ring's first vertex: areas of slide coordinates lose half their digits.
-    exact = ring_xy.astype(np.float64)
-    return exact - np.repeat(exact[start], np.diff(start, append=len(exact)), axis=0)
+    """Give x and y, (2, m), relative to each ring's first vertex.
+
+    Areas of slide coordinates lose half their digits.
+    """
+    exact = np.ascontiguousarray(ring_xy.T, np.float64)
+    sizes = np.diff(start, append=exact.shape[1])
+    return exact - np.repeat(exact[:, start], sizes, axis=1)
 
 
 def _measure(
@@ -101,19 +107,13 @@ def _measure(
 ) -> NDArray[np.float64]:
     square = abs(scale[0] - scale[1]) <= _ALMOST_THE_SAME * scale.max()
     length_scale = np.full(2, scale.mean()) if square else scale
-    edges = np.hypot(*((_following(xy, start) - xy) * length_scale).T)
-    perimeter = np.add.reduceat(edges, start)
-    area, _, moments = _moments(xy * scale, start)
+    edge_x, edge_y = (following(xy, start) - xy) * length_scale[:, None]
+    perimeter = np.add.reduceat(np.sqrt(edge_x * edge_x + edge_y * edge_y), start)
+    area, _, moments = _moments(xy * scale[:, None], start)
     with np.errstate(divide="ignore", invalid="ignore"):
         circularity = np.where(area > 0, 4 * np.pi * area / perimeter**2, np.nan)
-    largest, smallest = _calipers(xy * scale, start)
+    largest, smallest = calipers(xy, start, scale)
     return np.stack([area, perimeter, circularity, largest, smallest, _eccentricity(moments)])
-
-
-def _following(xy: NDArray[np.float64], start: NDArray[np.int64]) -> NDArray[np.float64]:
-    following = np.roll(xy, -1, axis=0)
-    following[np.append(start[1:], len(xy)) - 1] = xy[start]
-    return following
 
 
 def _moments(
@@ -123,7 +123,7 @@ def _moments(
 
     Green's theorem (Steger, On the calculation of arbitrary moments of polygons, 1996).
     """
-    (x0, y0), (x1, y1) = xy.T, _following(xy, start).T
+    (x0, y0), (x1, y1) = xy, following(xy, start)
     cross = x0 * y1 - x1 * y0
     terms = np.stack(
         [
@@ -138,8 +138,8 @@ def _moments(
     signed, *sums = np.add.reduceat(terms, start, axis=1)
     flat = signed == 0
     first_x, first_y, xx, yy, xy_ = np.stack(sums) / np.where(flat, np.nan, signed)
-    mean = np.add.reduceat(xy, start) / np.diff(start, append=len(xy))[:, None]
-    centre = np.where(flat[:, None], mean, np.stack([first_x, first_y], axis=1))
+    mean = np.add.reduceat(xy, start, axis=1) / np.diff(start, append=xy.shape[1])
+    centre = np.where(flat, mean, np.stack([first_x, first_y])).T
     central = [xx - first_x**2, yy - first_y**2, xy_ - first_x * first_y]
     return np.abs(signed), centre, np.stack(central, axis=1)
 
@@ -151,47 +151,3 @@ def _eccentricity(moments: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore", invalid="ignore"):
         eccentricity: NDArray[np.float64] = np.sqrt(2 * spread / (xx + yy + spread))
     return np.minimum(eccentricity, 1)
-
-
-def _calipers(
-    xy: NDArray[np.float64], start: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give longest distance and least width of each ring by rotating calipers on its hull.
-
-    For every edge of every hull, the vertex farthest from it is where the directions of the edges
-    pass the opposite one: one search in the sorted directions of all hulls answers them all.
-    """
-    hull, first = _hulls(xy, start)
-    size = np.diff(first, append=len(hull))
-    owner = np.repeat(np.arange(len(first)), size)
-    edge = _following(hull, first) - hull
-    turn = np.arctan2(edge[:, 1], edge[:, 0])
-    order = np.lexsort((turn, owner))
-    hull, edge, turn = hull[order], edge[order], turn[order]
-    opposite = np.where(turn > 0, turn - np.pi, turn + np.pi)
-    # Eight is more than a full turn, so that the hulls' ranges do not touch.
-    found = np.searchsorted(turn + 8.0 * owner, opposite + 8.0 * owner) - first[owner]
-    # Rounding may pass over one of two parallel edges: the corner before is tried as well.
-    far = [hull[first[owner] + (found + step) % size[owner]] - hull for step in (0, -1)]
-    distance = np.max([np.hypot(*offset.T) for offset in far], axis=0)
-    length = np.hypot(*edge.T)
-    across = np.abs(edge[:, 0] * far[0][:, 1] - edge[:, 1] * far[0][:, 0])
-    width = np.divide(across, length, out=np.zeros_like(across), where=length > 0)
-    return np.maximum.reduceat(distance, first), np.minimum.reduceat(width, first)
-
-
-def _hulls(
-    xy: NDArray[np.float64], start: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    import cv2
-
-    single = xy.astype(np.float32)
-    stop = np.append(start[1:], len(xy))
-    # The rings are the one thing walked one by one here: 2 us each.
-    hulls = [
-        cv2.convexHull(single[a:b], returnPoints=False)
-        for a, b in zip(start.tolist(), stop.tolist(), strict=True)
-    ]
-    size = list(map(len, hulls))
-    corner = np.concatenate(hulls)[:, 0] + np.repeat(start, size)
-    return xy[corner], np.cumsum([0, *size])[:-1]
