@@ -126,7 +126,8 @@ class _Found(NamedTuple):
         reach_px: float,
     ) -> _Found:
         flat = labels.reshape(-1)
-        place = np.flatnonzero(flat)
+        # Of a comparison, in which numpy finds the true ones four times as fast as in numbers.
+        place = np.flatnonzero(flat > 0)
         owner = flat.take(place).astype(np.int64)
         row, column = np.divmod(place.astype(np.int32), np.int32(labels.shape[1]))
         x, y = np.concatenate([[[0.5, 0.5]], keypoints]).astype(np.float32).T - np.float32(0.5)
@@ -140,19 +141,25 @@ class _Found(NamedTuple):
         # A pale nucleus and a dark one share the slide's threshold but not the height of their
         # border: each ends where it has faded to a share of its own contrast.  What is measured
         # is the foreground it was given, not its seed, which may lie on a nucleolus.
-        dark = self.near & (self.level < threshold)
-        owner = self.owner[dark]
+        dark = np.flatnonzero(self.near & (self.level < threshold))
+        owner = self.owner.take(dark)
         size = np.bincount(owner, minlength=count + 1)
-        total = np.bincount(owner, self.level[dark], count + 1)
+        total = np.bincount(owner, self.level.take(dark), count + 1)
         return np.where(size > 0, total / np.maximum(size, 1), threshold)
 
     def beyond(self, limit: NDArray[np.float64], max_area_px: float) -> NDArray[np.int64]:
         """Give the places outside: too far, paler than the label's limit, or too much of it."""
-        kept = self.near & (self.level <= limit.take(self.owner))
-        large = np.bincount(self.owner[kept], minlength=len(limit)) > max_area_px
+        # Levels are whole numbers, so the limits may be: a take of bytes is the cheaper one.
+        whole = np.floor(np.minimum(limit, 255)).astype(np.uint8)
+        kept = self.near & (self.level <= whole.take(self.owner))
+        gone = np.flatnonzero(~kept)
+        size = np.bincount(self.owner, minlength=len(limit))
+        size -= np.bincount(self.owner.take(gone), minlength=len(limit))
+        large = size > max_area_px
         if large.any():
             kept &= ~large.take(self.owner) | (self.squared_px <= max_area_px / np.pi)
-        return self.place[~kept]
+            gone = np.flatnonzero(~kept)
+        return self.place.take(gone)
 
 
 def _numbers(wanted: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -206,9 +213,9 @@ def _alone(zones: Zones) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Label the patches with one seed, and tell which pixels lie in patches with several."""
     import cv2
 
-    held = (zones.unknown | (zones.seeds > 0)).view(np.uint8)
-    count, patch = cv2.connectedComponents(held)
-    seeded = np.flatnonzero(zones.seeds)
+    seeds = zones.seeds > 0
+    count, patch = cv2.connectedComponents((zones.unknown | seeds).view(np.uint8))
+    seeded = np.flatnonzero(seeds)
     seed, where = zones.seeds.reshape(-1)[seeded], patch.reshape(-1)[seeded]
     owner = np.zeros(count, np.int32)
     owner[where] = seed
