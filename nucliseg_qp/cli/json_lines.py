@@ -34,7 +34,6 @@ class JsonLines:
     def __init__(self) -> None:
         self._stage, self._done, self._total, self._nuclei = "", 0, 0, 0
         self._began = self._told = time.monotonic()
-        self._first_stage_seconds = 0.0
 
     def hello(self) -> None:
         """Tell which engine this is, before anything that takes time or can fail."""
@@ -52,10 +51,7 @@ class JsonLines:
 
     def stage(self, name: str, total: int) -> None:
         """Begin a step of ``total`` pieces."""
-        now = time.monotonic()
-        if self._stage == STAGES[0]:
-            self._first_stage_seconds = now - self._began
-        self._stage, self._done, self._total, self._began = name, 0, total, now
+        self._stage, self._done, self._total, self._began = name, 0, total, time.monotonic()
         self._tell_progress()
 
     def advance(self, pieces: int = 1, nuclei: int = 0) -> None:

@@ -18,7 +18,7 @@ from nucliseg_qp.review.verdicts import DELETED
 from nucliseg_qp.training.sources import AnnotatedImage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from shapely.geometry.base import BaseGeometry
@@ -138,12 +138,4 @@ def _polygons(geometry: Any) -> list[Polygon]:  # noqa: ANN401 - shapely is unty
         tuple(shapely.get_coordinates(ring)[:-1] for ring in (part.exterior, *part.interiors))
         for part in parts
         if part.geom_type == "Polygon"
-    ]
-
-
-def geometries(polygons: Sequence[Polygon]) -> list[Mapping[str, Any]]:
-    """Give polygons as GeoJSON."""
-    return [
-        {"type": "Polygon", "coordinates": [[*ring.tolist(), ring[0].tolist()] for ring in one]}
-        for one in polygons
     ]
