@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
     parser.add_argument("--runs", type=int, default=5, help="runs a median is taken of")
     parser.add_argument("--scaling-runs", type=int, default=5, help="the same for large slides")
-    parser.add_argument("--ratio-size", type=int, default=4096, help="side of the slide in px")
+    parser.add_argument("--ratio-size", type=int, default=8192, help="side of the slide in px")
     parser.add_argument("--sizes", type=int, nargs="+", default=[4096, 8192, 16_384, 32_768])
     parser.add_argument("--workers-size", type=int, default=8192)
     parser.add_argument(

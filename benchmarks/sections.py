@@ -18,7 +18,7 @@ from speed import cpu_ms, engine_stages, plain_net, yardstick
 
 TILE_PX = 1024
 DENSITY = 400.0
-PLAIN_TILES = 1
+PLAIN_TILES = 4
 
 # One run in a process of its own: its peak memory is its own, and nothing before warms its caches.
 CHILD = """

@@ -127,6 +127,11 @@ def test_weights_go_as_far_as_needed_and_no_guard_pays(tried, taken):
     assert (found.share, found.own_f1) == taken
 
 
+def test_a_large_gain_is_not_driven_further_than_a_tenth_at_the_price_of_other_tissue():
+    tried = [choice(0.25, 0.58, 0.9), choice(0.375, 0.61, 0.9), choice(1.0, 0.95, 0.9)]
+    assert near_enough(choice(0.0, 0.5, 0.9), tried).share == 0.375
+
+
 def test_a_model_that_forgot_what_is_guarded_is_refused():
     known = {"held out": 0.80, "painted fields": 0.90, "ours": 0.85}
     forgot = {"held out": 0.95, "painted fields": 0.90, "ours": 0.83}
