@@ -73,28 +73,30 @@ try {
 class NucliSegDialog {
 
     private static final Map<String, String> SCOPES = [selected: 'Selected annotations', all: 'All annotations', image: 'Whole image']
+    private static final Map<String, String> DEVICES = [auto: 'Automatic (a graphics card where there is one)', cpu: 'Processor (CPU)',
+        cuda: 'NVIDIA graphics card (CUDA)', mps: 'Apple graphics (MPS)']
 
     static boolean ask(NucliSegOptions options, ImageData imageData, Path folder) {
-        boolean selected = imageData.getHierarchy().getSelectionModel().getSelectedObjects().any { it.isAnnotation() }
-        String scope = selected ? 'selected' : options.text('scope') == 'image' ? 'image' :
-            imageData.getHierarchy().getAnnotationObjects().isEmpty() ? 'image' : 'all'
-        List<String> palettes = NucliSegPalettes.names(folder)
+        String palette = options.text('palette')
+        String device = options.text('device')
+        Map<String, Map<String, String>> choices = [scope: SCOPES,
+            palette: NucliSegPalettes.labels(folder, NucliSegPalettes.names(folder) + [palette]),
+            device: DEVICES + (DEVICES.containsKey(device) ? [:] : [(device): device])]
         ParameterList list = new ParameterList()
             .addTitleParameter('Find, outline and classify nuclei')
-            .addChoiceParameter('scope', 'Where', SCOPES.get(scope), SCOPES.values() as List, 'Nuclei go under their annotation, which is locked')
-            .addChoiceParameter('palette', 'Classes', options.text('palette'), (palettes + [options.text('palette')]).unique(), 'How a nucleus gets its class')
+            .addChoiceParameter('scope', 'Where', SCOPES.get(scope(options, imageData)), choices.scope.values() as List,
+                'Nuclei go under their annotation, which is locked')
+            .addChoiceParameter('palette', 'Classes', choices.palette.get(palette), choices.palette.values() as List,
+                'Which classes there are, and what tells them apart')
             .addStringParameter('threshold', 'Lowest score (empty: the model\'s own)', options.text('threshold'), 'Between 0 and 1; higher finds fewer nuclei')
             .addStringParameter('model', 'Model (empty: the default)', options.text('model'), 'Name of a shipped model or path of a .safetensors file')
-            .addChoiceParameter('device', 'Device', options.text('device'), (['auto', 'cpu', 'cuda', 'mps'] + [options.text('device')]).unique(), 'auto takes a GPU where there is one')
+            .addChoiceParameter('device', 'Computed by', choices.device.get(device), choices.device.values() as List,
+                'A graphics card is faster; the result is the same but for rounding')
         if (!NucliSegImage.hasPixelSize(imageData.getServer()))
             list.addStringParameter('pixel-size', 'Pixel size in \u00b5m', '', 'The image does not tell; 0.25 is usual at 40x, 0.5 at 20x')
         if (!NucliSegWindow.ask('NucliSeg QP', list))
             return false
-        SCOPES.each { String key, String label ->
-            if (label == list.getChoiceParameterValue('scope'))
-                options.values.put('scope', key)
-        }
-        ['palette', 'device'].each { String it -> options.values.put(it, String.valueOf(list.getChoiceParameterValue(it))) }
+        choices.each { String it, Map<String, String> labels -> options.values.put(it, NucliSegWindow.chosen(list, it, labels)) }
         ['threshold', 'model', 'pixel-size'].each { String it ->
             if (list.containsKey(it))
                 options.values.put(it, String.valueOf(list.getStringParameterValue(it) ?: '').trim())
@@ -102,5 +104,11 @@ class NucliSegDialog {
         options.check()
         options.remember(folder)
         return true
+    }
+
+    private static String scope(NucliSegOptions options, ImageData imageData) {
+        if (imageData.getHierarchy().getSelectionModel().getSelectedObjects().any { it.isAnnotation() })
+            return 'selected'
+        return options.text('scope') == 'image' || imageData.getHierarchy().getAnnotationObjects().isEmpty() ? 'image' : 'all'
     }
 }

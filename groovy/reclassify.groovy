@@ -6,7 +6,8 @@
  * and those in annotations with the name or class "Reviewed".
  *
  * Arguments, for "Run for project" and the command line: palette=NAME (one of nucliseg/palettes beside the
- * project), thresholds=0.1,0.25,0.45 (optical densities, for a palette with thresholds).
+ * project; without it the one that the image has), thresholds=0.1,0.25,0.45 (optical densities, for a palette
+ * with thresholds).
  *
  * Works in QuPath 0.5.1, 0.6 and 0.7, with and without the graphical interface.
  */
@@ -19,13 +20,13 @@ import qupath.lib.images.ImageData
 import qupath.lib.objects.PathObject
 import qupath.lib.objects.classes.PathClass
 import qupath.lib.plugins.parameters.ParameterList
-import qupath.lib.plugins.workflow.DefaultScriptableWorkflowStep
 import qupath.lib.projects.ProjectImageEntry
 
 import static qupath.lib.scripting.QP.getCurrentImageData
 import static qupath.lib.scripting.QP.getProject
 import static qupath.lib.scripting.QP.getProjectEntry
 
+// include: lib/history.groovy
 // include: lib/image.groovy
 // include: lib/ledger.groovy
 // include: lib/palette.groovy
@@ -39,28 +40,32 @@ try {
     NucliSegImage.checkOpen(imageData, entry)
     NucliSegImage.checkNothingLost(imageData, entry)
     Path folder = NucliSegFiles.folder(entry)
-    Map<String, String> options = [palette: 'hsv', thresholds: '']
+    Map<String, String> labels = NucliSegPalettes.labels(folder, NucliSegPalettes.names(folder))
+    String own = NucliSegPalettes.of(entry)
+    Map<String, String> options = [palette: labels.containsKey(own) ? own : 'hsv', thresholds: '']
     for (String argument : given) {
         List<String> pair = argument.tokenize('=')
         if (pair.size() != 2 || !options.containsKey(pair[0]))
             throw new NucliSegProblem("the argument \"${argument}\" is not known. Known are palette= and thresholds=.")
         options.put(pair[0], pair[1])
     }
-    if (interactive) {
+    if (interactive && labels) {
         ParameterList list = new ParameterList()
             .addTitleParameter('New classes for the nuclei that are there')
-            .addChoiceParameter('palette', 'Classes', 'hsv', NucliSegPalettes.names(folder), 'How a nucleus gets its class')
-            .addStringParameter('thresholds', 'Thresholds (empty: the palette\'s own)', '', 'Optical densities in rising order, such as 0.1, 0.25, 0.45')
+            .addChoiceParameter('palette', 'Classes', labels.get(options.palette), labels.values() as List,
+                'Which classes there are, and what tells them apart')
+            .addStringParameter('thresholds', 'Other thresholds (empty: those shown)', '', 'Optical densities in rising order, such as 0.1, 0.25, 0.45')
         if (!NucliSegWindow.ask('NucliSeg QP', list))
             return
-        options.put('palette', String.valueOf(list.getChoiceParameterValue('palette')))
-        options.put('thresholds', String.valueOf(list.getStringParameterValue('thresholds') ?: ''))
+        options.put('palette', NucliSegWindow.chosen(list, 'palette', labels))
+        options.put('thresholds', String.valueOf(list.getStringParameterValue('thresholds') ?: '').trim())
     }
     NucliSegPalette palette = NucliSegPalettes.read(folder, options.get('palette'))
     if (options.get('thresholds'))
         palette.setThresholds(NucliSegReclassification.numbers(options.get('thresholds')))
     NucliSegImage.addClasses(getProject(), palette.classes)
     String done = new NucliSegReclassification(imageData, folder, entry.getID(), palette).run(options)
+    NucliSegPalettes.note(entry, options.get('palette'))
     println "NucliSeg QP: ${entry.getImageName()}: ${done}"
 } catch (NucliSegProblem problem) {
     println NucliSegWindow.tell(problem, interactive, entry)
@@ -129,12 +134,8 @@ class NucliSegReclassification {
     }
 
     private void record(Map<String, String> options) {
-        List<String> arguments = options.findAll { String name, String value -> value }
-            .collect { String name, String value -> "'" + name + '=' + value.replace('\\', '\\\\').replace("'", "\\'") + "'" }
-        String script = '// NucliSeg QP: reclassify\n' +
-            "args = [${arguments.join(', ')}] as String[]\n" +
-            "evaluate(new File(buildFilePath(PROJECT_BASE_DIR, 'scripts', 'reclassify.groovy')))"
-        imageData.getHistoryWorkflow().addStep(new DefaultScriptableWorkflowStep('NucliSeg QP: reclassify', options, script))
+        List<String> arguments = options.findAll { String name, String value -> value }.collect { String name, String value -> name + '=' + value }
+        NucliSegHistory.add(imageData, 'reclassify', 'reclassify.groovy', arguments, options)
     }
 
     static List<Double> numbers(String text) {

@@ -218,6 +218,39 @@ def test_other_thresholds_reclassify_and_a_correction_stays(qupath_probe, projec
     assert "1 reclassified" in said["text"], "what the program changed is no correction"
 
 
+def test_without_a_palette_the_image_keeps_its_own(qupath_probe, project):
+    said = qupath_probe.run_steps(
+        project,
+        step("reclassify.groovy", "palette=dab-intensity"),
+        step("reclassify.groovy", "thresholds=0.001,0.002,0.003"),
+    )
+    assert [one["problem"] for one in said] == ["", ""]
+    [found] = qupath_probe.read_back(project)["images"]
+    assert found["metadata"]["NucliSeg palette"] == "dab-intensity"
+    assert "3+" in {nucleus["class"] for nucleus in found["detections"]}
+
+
+LABELS = """
+Path there = NucliSegFiles.folder(getProjectEntry())
+List<String> names = NucliSegPalettes.names(there)
+println NucliSegPalettes.labels(there, names + ['dab', '/a/b.toml']).values().join('\\n')
+return
+ImageData imageData ="""
+
+
+def test_dialogs_name_the_classes_and_what_tells_them_apart(qupath_probe, project):
+    (project / "nucliseg" / "palettes" / "broken.json").write_text("{")
+    text = step("reclassify.groovy")["script"].replace("ImageData imageData =", LABELS, 1)
+    [said] = qupath_probe.run_steps(project, {"script": text})
+    assert said["text"].splitlines() == [
+        "broken",
+        "Negative / Positive, by DAB OD mean from 0.2 (dab)",
+        "Negative / 1+ / 2+ / 3+, by DAB OD mean from 0.2, 0.4, 0.6 (dab-intensity)",
+        "Negative / Positive, by colour (hsv)",
+        "/a/b.toml",
+    ]
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

@@ -12,11 +12,11 @@ import qupath.lib.images.servers.ImageServerBuilder
 import qupath.lib.images.servers.PixelCalibration
 import qupath.lib.io.GsonTools
 import qupath.lib.objects.PathObject
-import qupath.lib.plugins.workflow.DefaultScriptableWorkflowStep
 import qupath.lib.projects.Project
 import qupath.lib.projects.ProjectImageEntry
 
 // include: lib/engine.groovy
+// include: lib/history.groovy
 // include: lib/import.groovy
 // include: lib/json.groovy
 // include: lib/options.groovy
@@ -210,18 +210,9 @@ class NucliSegDetection {
             NucliSegFiles.write(path, palette)
     }
 
-    /** QuPath's history of the image, from which it makes scripts. */
     private void record(Map<String, Object> manifest) {
         Map<String, Object> about = new LinkedHashMap<String, Object>((Map<String, Object>) manifest.get('provenance') ?: [:])
         about.putAll(options.values)
-        List<String> arguments = options.arguments().collect { String it -> quoted(it) }
-        String script = "// NucliSeg QP: detect nuclei\n" +
-            "args = [${arguments.join(', ')}] as String[]\n" +
-            "evaluate(new File(buildFilePath(PROJECT_BASE_DIR, 'scripts', 'detect_nuclei.groovy')))"
-        imageData.getHistoryWorkflow().addStep(new DefaultScriptableWorkflowStep('NucliSeg QP: detect nuclei', about, script))
-    }
-
-    private static String quoted(String text) {
-        return "'" + text.replace('\\', '\\\\').replace("'", "\\'") + "'"
+        NucliSegHistory.add(imageData, 'detect nuclei', 'detect_nuclei.groovy', options.arguments(), about)
     }
 }

@@ -39,7 +39,7 @@ class NucliSegDoubt {
      */
     static List<PathClass> choices(ProjectImageEntry entry, ImageData imageData) {
         Path folder = NucliSegFiles.folder(entry)
-        String palette = entry.getMetadataValue('NucliSeg palette') ?: 'hsv'
+        String palette = NucliSegPalettes.of(entry)
         List<String> names = palette in NucliSegPalettes.names(folder) ? NucliSegPalettes.read(folder, palette).names : []
         List<String> used = imageData.getHierarchy().getDetectionObjects().collect { PathObject it -> NucliSegLedger.className(it) }.unique()
         List<String> all = (names + used).unique().findAll { String it -> !it.isEmpty() }

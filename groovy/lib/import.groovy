@@ -163,7 +163,7 @@ class NucliSegImport {
     String describe(Map<String, Object> report) {
         String text = NucliSegMerge.describe(report)
         if ((int) report.get('skipped') > 0)
-            text += ' (set "renew" in the script to true to renew them)'
+            text += '; choose "renew" to take the new ones instead'
         return warning ? text + '. ' + warning : text
     }
 

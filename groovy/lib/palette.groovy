@@ -4,12 +4,16 @@ import java.nio.file.Files
 import java.nio.file.Path
 
 import qupath.lib.objects.PathObject
+import qupath.lib.projects.ProjectImageEntry
 
 // include: lib/files.groovy
 
 /** Palettes of the project: classes and the rule that tells them apart, as the engine wrote them. */
 @CompileStatic
 class NucliSegPalettes {
+
+    /** Shown in the Project tab; the engine writes it too. */
+    private static final String METADATA = 'NucliSeg palette'
 
     static Path file(Path folder, String name) {
         return folder.resolve('palettes').resolve(name.replaceAll('[^\\p{L}\\p{N} ._-]', '_') + '.json')
@@ -19,6 +23,30 @@ class NucliSegPalettes {
         File[] files = folder.resolve('palettes').toFile().listFiles() ?: new File[0]
         return files.toList().findAll { File it -> it.getName().endsWith('.json') }
             .collect { File it -> it.getName().substring(0, it.getName().length() - 5) }.sort()
+    }
+
+    /** Name of the palette that the image's nuclei were classified with. */
+    static String of(ProjectImageEntry entry) {
+        return entry.getMetadataValue(METADATA) ?: 'hsv'
+    }
+
+    static void note(ProjectImageEntry entry, String name) {
+        entry.putMetadataValue(METADATA, name)
+    }
+
+    /** What to show for each palette: its classes, what tells them apart, and its name. */
+    static Map<String, String> labels(Path folder, List<String> names) {
+        return names.unique(false).collectEntries { String it -> [it, label(folder, it)] } as Map<String, String>
+    }
+
+    private static String label(Path folder, String name) {
+        try {
+            Map<String, Object> content = NucliSegFiles.read(file(folder, name))
+            return content == null ? name : new NucliSegPalette(content).label() + " (${name})"
+        } catch (NucliSegProblem ignored) {
+            // Who chooses it is told what is wrong with it.
+            return name
+        }
     }
 
     static NucliSegPalette read(Path folder, String name) {
@@ -55,6 +83,12 @@ class NucliSegPalette {
         for (int i = 0; i < points.size(); i++)
             references[i] = numbers(points[i])
         owners = ((List<Number>) content.get('owners') ?: []).collect { Number it -> it.intValue() } as int[]
+    }
+
+    /** For people: "Negative / Positive, by colour", or "Negative / Positive, by DAB OD mean from 0.2". */
+    String label() {
+        String rule = hasThresholds() ? "${measurements[0].replace('Nucleus: ', '')} from ${thresholds.join(', ')}" : 'colour'
+        return "${names.join(' / ')}, by ${rule}"
     }
 
     boolean hasThresholds() {

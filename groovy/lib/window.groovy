@@ -50,6 +50,12 @@ class NucliSegWindow {
         return Class.forName('qupath.lib.gui.tools.GuiTools').showParameterDialog(title, parameters)
     }
 
+    /** The key of what was chosen, from a list that showed something to read for each key. */
+    static String chosen(ParameterList parameters, String name, Map<String, String> labels) {
+        Object shown = parameters.getChoiceParameterValue(name)
+        return labels.find { String key, String label -> label == shown }.key
+    }
+
     private static Class dialogs() {
         return Class.forName('qupath.fx.dialogs.Dialogs')
     }

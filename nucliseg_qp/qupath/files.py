@@ -43,16 +43,16 @@ HOW_TO_FINISH = """\
 How to finish in QuPath (0.5.1 to 0.7)
 
 1. File > Project > Open project: choose project.qpproj in this folder.
-2. Open an image, then Automate > Project scripts > import_nuclei, and Run > Run.
-   For all images at once: Run > Run for project.
-3. Save (Ctrl+S).  "Run for project" saves by itself.
+2. Open an image, then Automate > Project scripts > import_nuclei, and Run > Run; OK in its dialog.
+   For all images at once tick that there, or take Run > Run for project.
+3. Save (Ctrl+S).  What goes into all images is saved by itself.
 
 Without a window, with full paths:
 
     QuPath script --save -p .../project.qpproj .../scripts/import_nuclei.groovy
 
-To renew the nuclei after another run of nucliseg-qp, set "renew" in the script to true, or add
--a replace to the command.  Nuclei that you changed are kept.
+To renew the nuclei after another run of nucliseg-qp, tick "Renew" in the dialog, or add -a replace
+to the command.  Nuclei that you changed are kept.
 """
 
 _TITLE = "Nuclei found by nucliseg-qp\n\n"
