@@ -1,0 +1,161 @@
+"""Border pixels of the pieces of a label image, and labels made one piece without holes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Contours", "following", "mended_contours", "preceding"]
+
+Value = TypeVar("Value", bound=np.generic)
+
+
+class Contours(NamedTuple):
+    """Border pixels of pieces of labels: ``xy`` (m, 2) int32, ``start`` (n + 1,), labels (n,)."""
+
+    xy: NDArray[np.int32]
+    start: NDArray[np.int64]
+    owner: NDArray[np.int32]
+
+    def take(self, chosen: NDArray[np.int64]) -> Contours:
+        """Give some contours, by number."""
+        first, number = self.start[chosen], self.start[chosen + 1] - self.start[chosen]
+        start = np.concatenate([[0], np.cumsum(number)])
+        pixel = np.repeat(first - start[:-1], number)
+        pixel += np.arange(len(pixel))
+        return Contours(self.xy.take(pixel, axis=0), start, self.owner[chosen])
+
+    def one(self, index: int) -> NDArray[np.int32]:
+        """Give the border pixels of one contour, (k, 2)."""
+        return self.xy[self.start[index] : self.start[index + 1]]
+
+
+def mended_contours(labels: NDArray[np.int32], count: int) -> tuple[Contours, NDArray[np.int64]]:
+    """Make every label one piece without holes and give their contours.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape (h, w)
+        Labels 1 to ``count``; changed in place: of several pieces only the largest stays, holes
+        are filled where nobody else lives.
+    count : int
+        Number of labels.
+
+    Returns
+    -------
+    tuple of (Contours, ndarray of int64)
+        One contour for each label that occurs, in order, and the pixels of each label, (count,).
+    """
+    pieces = _trace(labels)
+    best, size_px = _largest(pieces, count)
+    found = best >= 0
+    outer = pieces.take(best[found])
+    # As many pixels in islands as in holes would go unseen by their number alone.
+    number = np.bincount(pieces.owner, minlength=count + 1)[1:]
+    broken = (_found_px(labels, count) != size_px) | (number > 1)
+    if broken.any():
+        drawn = np.ascontiguousarray(labels)
+        _clear_islands(drawn, pieces, best)
+        _mend(drawn, outer, size_px[found], broken[found])
+        if drawn is not labels:
+            labels[:] = drawn
+    return outer, size_px
+
+
+def _trace(labels: NDArray[np.int32]) -> Contours:
+    """Give the outer contour of every piece of every label."""
+    import cv2
+
+    found, _ = cv2.findContours(labels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    start = np.cumsum([0, *map(len, found)])
+    xy = np.concatenate([np.empty((0, 1, 2), np.int32), *found])[:, 0]
+    x, y = xy[start[:-1]].T
+    every = Contours(xy, start, labels[y, x])
+    # The background between nuclei has contours, too.
+    return every.take(np.flatnonzero(every.owner > 0))
+
+
+def _largest(pieces: Contours, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give the largest piece of each label by number, -1 for none, and the pixels it encloses."""
+    best, size_px = np.full(count, -1), np.zeros(count, np.int64)
+    enclosed = _enclosed_px(pieces)
+    order = np.lexsort((enclosed, pieces.owner))
+    last = order[np.flatnonzero(np.diff(pieces.owner[order], append=0))]
+    row = pieces.owner[last] - 1
+    best[row], size_px[row] = last, enclosed[last]
+    return best, size_px
+
+
+def _enclosed_px(contours: Contours) -> NDArray[np.int64]:
+    # Pick's theorem on the polygons through pixel centres; exact for thin parts walked twice.
+    xy, start = contours.xy, contours.start
+    if not len(xy):
+        return np.empty(0, np.int64)
+    x, y = xy.T
+    twice = (x + following(x, start)) * (following(y, start) - y)
+    number = np.diff(start)
+    steps = np.where(number > 1, number, 0)
+    return (np.abs(np.add.reduceat(twice, start[:-1], dtype=np.int64)) + steps) // 2 + 1
+
+
+def _clear_islands(labels: NDArray[np.int32], pieces: Contours, best: NDArray[np.int64]) -> None:
+    """Leave of every label the best piece; whoever lives within another is drawn again later."""
+    import cv2
+
+    island = np.full(len(pieces.owner), True)
+    island[best[best >= 0]] = False
+    for index in np.flatnonzero(island).tolist():
+        cv2.drawContours(labels, [pieces.one(index)], -1, 0, thickness=-1)
+
+
+def _mend(
+    labels: NDArray[np.int32],
+    outer: Contours,
+    size_px: NDArray[np.int64],
+    broken: NDArray[np.bool_],
+) -> None:
+    """Draw anew the labels that were in pieces or have holes, the broken ones."""
+    # The small ones last: one that lies in a hole of another must not be filled over.
+    order = np.argsort(-size_px, kind="stable")
+    _draw(labels, outer, order[broken[order]])
+    # Nor must one that is not broken.
+    shown = labels[outer.xy[:, 1], outer.xy[:, 0]]
+    number = np.diff(outer.start)
+    lost = (shown != np.repeat(outer.owner, number)) & ~np.repeat(broken, number)
+    if lost.any():
+        _draw(labels, outer, np.flatnonzero(np.logical_or.reduceat(lost, outer.start[:-1])))
+
+
+def _draw(labels: NDArray[np.int32], contours: Contours, chosen: NDArray[np.int64]) -> None:
+    import cv2
+
+    for index, label in zip(chosen.tolist(), contours.owner[chosen].tolist(), strict=True):
+        cv2.drawContours(labels, [contours.one(index)], -1, label, thickness=-1)
+
+
+def _found_px(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+    """Count the pixels of each label, run by run: (count,)."""
+    flat = labels.reshape(-1)
+    first = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    size = np.diff(first, append=flat.size)
+    return np.bincount(flat[first], size, count + 1)[1:].astype(np.int64)
+
+
+def following(values: NDArray[Value], start: NDArray[np.int64]) -> NDArray[Value]:
+    """Give for each vertex, along the last axis, the value of the next one in its ring."""
+    shifted = np.empty_like(values)
+    shifted[..., :-1] = values[..., 1:]
+    shifted[..., start[1:] - 1] = values[..., start[:-1]]
+    return shifted
+
+
+def preceding(values: NDArray[Value], start: NDArray[np.int64]) -> NDArray[Value]:
+    """Give for each vertex, along the last axis, the value of the one before it in its ring."""
+    shifted = np.empty_like(values)
+    shifted[..., 1:] = values[..., :-1]
+    shifted[..., start[:-1]] = values[..., start[1:] - 1]
+    return shifted
