@@ -206,7 +206,8 @@ def _lines(
         raise UsageError(f"{len(nuclei)} nuclei have {len(ids)} ids", "Give one id a nucleus.")
     for start in range(0, len(nuclei), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(nuclei)))
-        batch, names = nuclei.take(rows), ids[start : start + _BATCH]
+        batch = nuclei if len(rows) == len(nuclei) else nuclei.take(rows)
+        names = ids[start : start + _BATCH]
         if not batch.simple:
             batch, kept = usable_rows(batch)
             if not kept.all():
@@ -222,14 +223,17 @@ def _features(
     nuclei: Nuclei, ids: Sequence[str], colours: dict[str, RGB], plane: bytes
 ) -> list[bytes]:
     """Give one line a nucleus."""
+    measured, columns = _measured(nuclei)
     template = (
         b'{"type":"Feature","id":"%b","geometry":{"type":"Polygon","coordinates":[[%b]]'
         + plane
-        + b'},"properties":{"objectType":"detection"%b%b}}'
+        + b'},"properties":{"objectType":"detection"%b'
+        + measured
+        + b"}}"
     )
     names = (name.encode("ascii") for name in ids)
-    columns = (names, _ring_texts(nuclei), _class_texts(nuclei, colours), _measured(nuclei))
-    return [template % row for row in zip(*columns, strict=True)]
+    texts = (names, _ring_texts(nuclei), _class_texts(nuclei, colours), *columns)
+    return [template % row for row in zip(*texts, strict=True)]
 
 
 def _ring_texts(nuclei: Nuclei) -> list[bytes]:
@@ -238,12 +242,11 @@ def _ring_texts(nuclei: Nuclei) -> list[bytes]:
     count, size = len(nuclei), np.diff(nuclei.ring_start)
     if not count:
         return []
-    close = nuclei.ring_start[1:] + 2 * np.arange(count)
-    inner = np.ones(len(nuclei.ring_xy) + 2 * count, dtype=bool)
-    inner[close] = inner[close + 1] = False
-    rows = np.full((len(inner), 2), np.nan)
-    rows[inner] = snap(nuclei.ring_xy)
-    rows[close] = rows[close - size]
+    row = np.arange(count)
+    vertex = np.arange(len(nuclei.ring_xy) + 2 * count) - np.repeat(2 * row, size + 2)
+    close = nuclei.ring_start[1:] + 2 * row
+    vertex[close], vertex[close + 1] = nuclei.ring_start[:-1], -1
+    rows = np.append(snap(nuclei.ring_xy), [[np.nan, np.nan]], axis=0).take(vertex, axis=0)
     text = orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)
     return text[1 : -len(b",[null,null]]")].split(b",[null,null],")
 
@@ -261,18 +264,21 @@ def _class_texts(nuclei: Nuclei, colours: dict[str, RGB]) -> list[bytes]:
     return [text[k] for k in index]
 
 
-def _measured(nuclei: Nuclei) -> list[bytes]:
-    """Give the measurements of each row, those that are not finite left out."""
+def _measured(nuclei: Nuclei) -> tuple[bytes, list[list[bytes]]]:
+    """Give the template of all rows' measurements and what goes into it, column by column.
+
+    Those that are not finite are left out.
+    """
     if not nuclei.measurements:
-        return [b""] * len(nuclei)
+        return b"", []
     names = [orjson.dumps(name).replace(b"%", b"%%") + b":%b" for name in nuclei.measurements]
     values = np.stack(list(nuclei.measurements.values())).astype(np.float32, copy=False)
-    rows = list(zip(*(_column_text(column) for column in values), strict=True))
+    columns = [_column_text(column) for column in values]
     finite = np.isfinite(values)
     if finite.all():
-        template = _measurement_template(names)
-        return [template % row for row in rows]
-    return [_partly_measured(names, row, known) for row, known in zip(rows, finite.T, strict=True)]
+        return _measurement_template(names), columns
+    rows = zip(zip(*columns, strict=True), finite.T, strict=True)
+    return b"%b", [[_partly_measured(names, row, known) for row, known in rows]]
 
 
 def _partly_measured(names: list[bytes], row: tuple[bytes, ...], known: NDArray[np.bool_]) -> bytes:
