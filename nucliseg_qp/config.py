@@ -43,7 +43,12 @@ LengthUm = Annotated[float, Field(gt=0, le=100)]
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        # At the first value, not at import: --help needs no validators.
+        defer_build=True,
     )
 
 
@@ -177,18 +182,30 @@ class WorkSettings(_Frozen):
 class Settings(_Frozen):
     """All settings of a run."""
 
-    keypoints: Annotated[KeypointSettings, _group("Keypoints: where the nuclei are", 1)] = (
-        KeypointSettings()
+    keypoints: Annotated[KeypointSettings, _group("Keypoints: where the nuclei are", 1)] = Field(
+        default_factory=KeypointSettings
     )
-    masks: Annotated[MaskSettings, _group("Masks: how far each nucleus reaches", 2)] = (
-        MaskSettings()
+    masks: Annotated[MaskSettings, _group("Masks: how far each nucleus reaches", 2)] = Field(
+        default_factory=MaskSettings
     )
-    classes: Annotated[ClassSettings, _group("Classes: which colour class", 3)] = ClassSettings()
-    stains: Annotated[StainSettings, _group("Stains: optical densities", 4)] = StainSettings()
-    tissue: Annotated[TissueSettings, _group("Tissue: where to look", 5)] = TissueSettings()
-    tiles: Annotated[TileSettings, _group("Tiles: how the slide is cut", 6)] = TileSettings()
-    output: Annotated[OutputSettings, _group("Output: what is written", 7)] = OutputSettings()
-    work: Annotated[WorkSettings, _group("Work: who does it", 8)] = WorkSettings()
+    classes: Annotated[ClassSettings, _group("Classes: which colour class", 3)] = Field(
+        default_factory=ClassSettings
+    )
+    stains: Annotated[StainSettings, _group("Stains: optical densities", 4)] = Field(
+        default_factory=StainSettings
+    )
+    tissue: Annotated[TissueSettings, _group("Tissue: where to look", 5)] = Field(
+        default_factory=TissueSettings
+    )
+    tiles: Annotated[TileSettings, _group("Tiles: how the slide is cut", 6)] = Field(
+        default_factory=TileSettings
+    )
+    output: Annotated[OutputSettings, _group("Output: what is written", 7)] = Field(
+        default_factory=OutputSettings
+    )
+    work: Annotated[WorkSettings, _group("Work: who does it", 8)] = Field(
+        default_factory=WorkSettings
+    )
 
 
 def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:

@@ -39,6 +39,16 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(code):
     assert not loaded.intersection(HEAVY)
 
 
+def test_the_list_of_verbs_waits_for_no_markdown_and_no_validator():
+    ask = (
+        HELP.format("run(['--help'])")
+        + "import sys\nfrom nucliseg_qp.config import Settings\n"
+        + "print('rich.markdown' in sys.modules, Settings.__pydantic_complete__)"
+    )
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"], "it is what people wait for most often"
+
+
 def test_a_run_without_a_project_loads_no_java(small_slide, tmp_path):
     ask = (
         "import sys\nfrom nucliseg_qp.cli import run\n"

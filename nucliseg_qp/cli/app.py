@@ -39,8 +39,9 @@ app = App(
     name="nucliseg-qp",
     version=f"nucliseg-qp {__version__}",
     help="Find, outline and classify stained nuclei and put them into QuPath.\n\n"
-    "Research use only. Start with `nucliseg-qp demo`.",
-    help_format="markdown",
+    "Research use only. Start with: nucliseg-qp demo",
+    # Of verbs it is Markdown; what reads that is too much to load for a list of lines.
+    help_format="plaintext",
     config=[Env(ENVIRONMENT, command=False)],
     default_parameter=Parameter(show_env_var=False, show_default=_shown_default),
     result_action="return_value",
@@ -62,9 +63,9 @@ VERBS = {
 for _group, _verbs in VERBS.items():
     for _place, _verb in enumerate(_verbs):
         if isinstance(_verb, App):
-            _verb.group, _verb.sort_key = (_group,), _place
+            _verb.group, _verb.sort_key, _verb.help_format = (_group,), _place, "markdown"
             app.command(_verb)
         else:
-            app.command(_verb, group=_group, sort_key=_place)
+            app.command(_verb, group=_group, sort_key=_place, help_format="markdown")
 for _flag in ("--help", "--version"):
     app[_flag].group = (ABOUT,)
