@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nucliseg_qp.keypoints.unet import CELLS
+
 if TYPE_CHECKING:
     from nucliseg_qp.keypoints.unet import (
         ContextBlock,
@@ -76,20 +78,18 @@ class FusedNet:
         self._blocks = (entry, _block(net.block2, dtype), _block(net.block3, dtype))
         context = cast("list[ContextBlock]", list(net.context))
         self._context = [(_conv(one.first, dtype), _conv(one.second, dtype)) for one in context]
-        self._ups = _up(net.up2, dtype), _up(net.up1, dtype)
+        self._up = _up(net.up, dtype)
         self._head = net.head
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Compute float32 logits (n, 1, h / 2, w / 2) of RGB uint8 (n, 3, h, w)."""
         x = pixels.to(dtype=self._dtype, memory_format=torch.channels_last).sub_(self._white)
-        half = _down(x, self._blocks[0])
-        quarter = _down(half, self._blocks[1])
+        quarter = _down(_down(x, self._blocks[0]), self._blocks[1])
         eighth = _down(quarter, self._blocks[2])
         for first, second in self._context:
             eighth = _add_relu(eighth, _conv_relu(eighth, first), second)
-        features = _upward(_upward(eighth, quarter, self._ups[0]), half, self._ups[1])
-        logits: Tensor = self._head(features.float())
-        return logits
+        features = _upward(eighth, quarter, self._up)
+        return functional.pixel_shuffle(self._head(features.float()), CELLS)
 
 
 def _conv(layer: ConvNorm, dtype: torch.dtype, scale: Tensor | float = 1.0) -> _Conv:
@@ -107,7 +107,7 @@ def _block(block: ResidualBlock, dtype: torch.dtype, scale: Tensor | float = 1.0
 
 def _up(block: UpBlock, dtype: torch.dtype) -> _Up:
     weight, bias = _conv(block.mix, torch.float32)
-    # up2's skip has as many channels as it gives, and so has up1's.
+    # The skip has as many channels as the block gives.
     deep = weight.shape[1] - weight.shape[0]
     doubled = _doubled(_doubled(weight[:, :deep]).transpose(2, 3)).transpose(2, 3)
     return _Up(
