@@ -21,7 +21,7 @@ import static qupath.lib.scripting.QP.getProject
 // include: lib/json.groovy
 // include: lib/window.groovy
 
-List<String> given = ((binding.getVariables().get('args') ?: []) as List).collect { String.valueOf(it) }
+List<String> given = NucliSegWindow.arguments(binding)
 boolean interactive = NucliSegWindow.gui() != null && given.isEmpty()
 try {
     List<String> lines = new NucliSegCheck(getProject()).run()

@@ -33,7 +33,7 @@ import static qupath.lib.scripting.QP.getProjectEntry
 
 ImageData imageData = getCurrentImageData()
 ProjectImageEntry entry = getProjectEntry()
-List<String> given = ((binding.getVariables().get('args') ?: []) as List).collect { String.valueOf(it) }
+List<String> given = NucliSegWindow.arguments(binding)
 boolean interactive = NucliSegWindow.isInteractive(imageData) && given.isEmpty()
 try {
     NucliSegImage.checkOpen(imageData, entry)

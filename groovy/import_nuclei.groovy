@@ -33,7 +33,7 @@ boolean renew = false
 String results = ''
 
 Map<String, Object> handed = binding.getVariables()
-List<String> given = (handed.get('args') as List ?: []).collect { String.valueOf(it) }
+List<String> given = NucliSegWindow.arguments(binding)
 String from = given.find { it.startsWith('from=') }?.substring(5) ?: results
 boolean replace = renew || given.contains('replace')
 boolean all = given.contains('all')

@@ -29,7 +29,7 @@ import static qupath.lib.scripting.QP.getProjectEntry
 
 ImageData imageData = getCurrentImageData()
 ProjectImageEntry entry = getProjectEntry()
-List<String> given = ((binding.getVariables().get('args') ?: []) as List).collect { String.valueOf(it) }
+List<String> given = NucliSegWindow.arguments(binding)
 boolean interactive = NucliSegWindow.isInteractive(imageData)
 try {
     NucliSegImage.checkOpen(imageData, entry)
@@ -43,7 +43,7 @@ try {
         new NucliSegReview(doubt).start()
     } else {
         doubt.queue.each { PathObject it ->
-            println "NucliSeg QP: ${it.getID()}\t${NucliSegLedger.className(it)}\t${it.getMeasurements().get(NucliSegDoubt.MARGIN)}"
+            println "NucliSeg QP: ${it.getID()}\t${NucliSegLedger.className(it)}\t${it.getMeasurements().get(NucliSegLedger.MARGIN)}"
         }
     }
 } catch (NucliSegProblem problem) {

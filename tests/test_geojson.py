@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nucliseg_qp.errors import InputError, OutputError, UsageError
-from nucliseg_qp.nuclei import Nuclei, nucleus_ids
+from nucliseg_qp.nuclei import ID_NAMESPACE, Nuclei, nucleus_ids
 from nucliseg_qp.qupath import reading
 from nucliseg_qp.qupath.geojson import write_geojson
 from nucliseg_qp.qupath.reading import read_geojson
@@ -122,6 +123,14 @@ def test_what_is_written_is_read_back(tmp_path):
     assert np.array_equal(back.nuclei.measurements["odd: %"], nuclei.score)
     assert np.array_equal(back.nuclei.score, nuclei.score)
     assert [item["id"] for item in back.annotations] == [AREA.id]
+
+
+def test_an_id_is_the_name_based_uuid_that_any_other_program_computes():
+    nuclei = replace(blobs(3), x=np.array([0.004, 12.345, 99_999.5]), y=np.array([7.0, 0, 1e5]))
+    keys = ["0/700", "1234/0", "9999950/10000000"]
+    known = [str(uuid.uuid5(ID_NAMESPACE, f"Präparat 1.svs/{key}")) for key in keys]
+    assert nucleus_ids("Präparat 1.svs", nuclei) == known
+    assert nucleus_ids("a", Nuclei.empty()) == []
 
 
 @pytest.mark.parametrize(("count", "names"), [(10, 1), (11, 2), (30, 3), (0, 1)])

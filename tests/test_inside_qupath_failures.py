@@ -80,6 +80,7 @@ def contents(folder):
         ("sys.exit('Unknown command \"run-request\". See nucliseg-qp --help.')", ["too old"]),
         ("sys.exit('/x/python: No module named nucliseg_qp')", ["no nucliseg-qp", "pip install"]),
         (HELLO, ["without a whole result"]),
+        (HELLO + "print('{\"event\": \"progress\"}', flush=True)", ["without a whole result"]),
         (HELLO + RESULT, ["without a whole result"]),
         (HELLO + OUT + MANIFEST + WRITE + RESULT, ["nuclei.geojson.gz is missing"]),
         (
@@ -95,6 +96,10 @@ def contents(folder):
             ["QuPath sees 512 x 512 px, but 5 x 512 px"],
         ),
         (HELLO + OUT + "(out / 'result.json').write_text('{\"form')\n" + RESULT, ["is damaged"]),
+        (
+            HELLO + OUT + "(out / 'result.json').write_text('{\"format\": 1} {')\n" + RESULT,
+            ["result.json is damaged (not JSON at line 1 column 1"],
+        ),
         (HELLO + OUT + MANIFEST + "manifest['format'] = 7\n" + WRITE + RESULT, ["another version"]),
     ],
 )  # fmt: skip

@@ -1,9 +1,7 @@
 import groovy.transform.CompileStatic
 
 import java.nio.charset.StandardCharsets
-import java.nio.file.Files
 import java.nio.file.Path
-import java.nio.file.StandardCopyOption
 
 import qupath.lib.geom.Point2
 import qupath.lib.images.ImageData
@@ -23,7 +21,6 @@ import qupath.lib.roi.PolygonROI
 class NucliSegCorrections {
 
     private static final int FORMAT = 2
-    private static final String MARGIN = 'NucliSeg: Class margin'
     /** Of the nuclei nobody looked at, so many of each annotation are told: the least sure. */
     private static final int OPEN = 200
     private static final int PIECE = 1 << 20
@@ -56,20 +53,10 @@ class NucliSegCorrections {
         flush()
         // One feature a line, so that a large file is read piece by piece.
         String start = '{"type":"FeatureCollection","nucliseg":' + NucliSegJson.write(head()) + ',"features":[\n'
-        writePieces(target, [start.getBytes(StandardCharsets.UTF_8)] + pieces + ['\n]}\n'.getBytes(StandardCharsets.UTF_8)])
+        List<byte[]> all = [start.getBytes(StandardCharsets.UTF_8)] + pieces + ['\n]}\n'.getBytes(StandardCharsets.UTF_8)]
+        NucliSegFiles.write(target) { OutputStream out -> all.each { byte[] it -> out.write(it) } }
         String told = counts.collect { String name, Integer number -> number + ' ' + name }.join(', ')
         return "${told}; written to ${target}"
-    }
-
-    private static void writePieces(Path target, List<byte[]> pieces) {
-        try {
-            Files.createDirectories(target.getParent())
-            Path partial = target.resolveSibling('.' + target.getFileName() + '.part')
-            Files.newOutputStream(partial).withStream { OutputStream out -> pieces.each { byte[] it -> out.write(it) } }
-            Files.move(partial, target, StandardCopyOption.REPLACE_EXISTING)
-        } catch (IOException e) {
-            throw new NucliSegProblem("${target} cannot be written (${e}). Is the project read-only, or the disk full?")
-        }
     }
 
     private Map<String, Object> head() {
@@ -243,7 +230,7 @@ class NucliSegCorrections {
     }
 
     private static double margin(PathObject nucleus) {
-        Number value = nucleus.getMeasurements().get(MARGIN)
+        Number value = nucleus.getMeasurements().get(NucliSegLedger.MARGIN)
         return value == null ? Double.NaN : value.doubleValue()
     }
 

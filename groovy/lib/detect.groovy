@@ -181,7 +181,8 @@ class NucliSegDetection {
     private void told(Map event) {
         if (event.get('event') == 'engine')
             progress.call(-1.0d, "Model ${event.get('model')} on ${event.get('device')}".toString())
-        if (event.get('event') != 'progress')
+        // One that does not tell how far it is is no reason to stop.
+        if (event.get('event') != 'progress' || !['done', 'total', 'step', 'steps'].every { String it -> event.get(it) instanceof Number })
             return
         double done = ((Number) event.get('done')).doubleValue()
         double total = ((Number) event.get('total')).doubleValue()
@@ -207,7 +208,7 @@ class NucliSegDetection {
             return
         Path path = NucliSegPalettes.file(folder, String.valueOf(palette.get('name')))
         if (!Files.exists(path))
-            NucliSegFiles.write(path, palette)
+            NucliSegFiles.writeJson(path, palette)
     }
 
     private void record(Map<String, Object> manifest) {

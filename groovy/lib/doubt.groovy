@@ -15,8 +15,6 @@ import qupath.lib.projects.ProjectImageEntry
 @CompileStatic
 class NucliSegDoubt {
 
-    static final String MARGIN = 'NucliSeg: Class margin'
-
     private final PathObjectHierarchy hierarchy
     final List<PathObject> queue
     final List<PathClass> classes
@@ -26,7 +24,7 @@ class NucliSegDoubt {
         this.hierarchy = imageData.getHierarchy()
         this.classes = classes
         List<PathObject> open = hierarchy.getDetectionObjects().findAll { PathObject it -> isOpen(it, ledger) } as List<PathObject>
-        List<PathObject> sorted = open.sort(false) { PathObject it -> it.getMeasurements().get(MARGIN).doubleValue() }
+        List<PathObject> sorted = open.sort(false) { PathObject it -> it.getMeasurements().get(NucliSegLedger.MARGIN).doubleValue() }
         queue = sorted.take(limit)
         if (queue.isEmpty())
             throw new NucliSegProblem('there is nothing to review: the image has no nuclei of NucliSeg QP that nobody looked at yet.')
@@ -48,7 +46,7 @@ class NucliSegDoubt {
 
     /** Nobody has decided on it yet. */
     private static boolean isOpen(PathObject nucleus, NucliSegLedger ledger) {
-        Number margin = nucleus.getMeasurements().get(MARGIN)
+        Number margin = nucleus.getMeasurements().get(NucliSegLedger.MARGIN)
         String before = ledger.classes.get(nucleus.getID().toString())
         return margin != null && !Double.isNaN(margin.doubleValue()) && !nucleus.isLocked() &&
             !ledger.reviewed.contains(nucleus) && (before == null || before == NucliSegLedger.className(nucleus))
@@ -61,7 +59,7 @@ class NucliSegDoubt {
     String line() {
         PathObject nucleus = current()
         return "${place + 1} of ${queue.size()}: ${NucliSegLedger.className(nucleus) ?: 'no class'}, margin " +
-            String.format(Locale.ENGLISH, '%.3f', nucleus.getMeasurements().get(MARGIN).doubleValue())
+            String.format(Locale.ENGLISH, '%.3f', nucleus.getMeasurements().get(NucliSegLedger.MARGIN).doubleValue())
     }
 
     void select() {

@@ -98,7 +98,7 @@ class NucliSegEngine {
                 if (line != null && line != NucliSegProcess.END)
                     said.add(line)
                 if (System.nanoTime() > limit)
-                    throw new NucliSegProblem("the engine did not answer within ${seconds} seconds.")
+                    throw new NucliSegProblem("the engine did not answer within ${seconds} seconds. Run it once in a terminal to see why:  ${command.join(' ')} ${arguments.join(' ')}")
             }
             return [code: process.waitFor(), text: said.join('\n'), log: tail(folder)] as Map<String, Object>
         } finally {
@@ -179,8 +179,12 @@ class NucliSegEngine {
         Path path = folder.resolve(String.valueOf(event.get('name')))
         if (path.getParent() != folder)
             throw new NucliSegProblem("the engine named a file outside of its folder: ${event.get('name')}.")
-        byte[] piece = String.valueOf(event.get('base64')).decodeBase64()
-        new FileOutputStream(path.toFile(), true).withStream { OutputStream out -> out.write(piece) }
+        try {
+            byte[] piece = Base64.getDecoder().decode(String.valueOf(event.get('base64')))
+            new FileOutputStream(path.toFile(), true).withStream { OutputStream out -> out.write(piece) }
+        } catch (IllegalArgumentException e) {
+            throw new NucliSegProblem("${event.get('name')} came damaged from the engine (${e.getMessage()}). Run again.")
+        }
     }
 
     private Map<String, Object> checked(int code, Path folder) {

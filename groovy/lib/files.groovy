@@ -31,16 +31,16 @@ class NucliSegFiles {
         }
     }
 
-    /** Write JSON so that the file is whole or not there. */
-    static void write(Path path, Map<String, Object> content) {
-        writeText(path, NucliSegJson.writePretty(content))
+    static void writeJson(Path path, Map<String, Object> content) {
+        write(path) { OutputStream out -> out.write(NucliSegJson.writePretty(content).getBytes(StandardCharsets.UTF_8)) }
     }
 
-    static void writeText(Path path, String text) {
+    /** Write a file so that it is whole or not there; `fill` gets its stream. */
+    static void write(Path path, Closure fill) {
         try {
             Files.createDirectories(path.getParent())
             Path partial = path.resolveSibling('.' + path.getFileName() + '.part')
-            Files.write(partial, text.getBytes(StandardCharsets.UTF_8))
+            Files.newOutputStream(partial).withStream(fill)
             Files.move(partial, path, StandardCopyOption.REPLACE_EXISTING)
         } catch (IOException e) {
             throw new NucliSegProblem("${path} cannot be written (${e}). Is the project read-only, or the disk full?")

@@ -72,7 +72,7 @@ class NucliSegImage {
         }
         double seen = calibration.getAveragedPixelSizeMicrons()
         return Math.abs(seen - mpp) <= 0.01 * seen ? '' :
-            "QuPath's pixel size is ${seen} um, the analysis took ${mpp} um (${manifest.get('mpp_source')})"
+            String.format(Locale.ENGLISH, "QuPath's pixel size is %.4f \u00b5m, the analysis took %.4f \u00b5m (%s)", seen, mpp, manifest.get('mpp_source'))
     }
 
     /** Add classes that the project does not have yet; a colour that somebody chose stays. */

@@ -5,7 +5,6 @@ import com.google.gson.JsonPrimitive
 import com.google.gson.JsonSerializer
 import com.google.gson.ToNumberPolicy
 import com.google.gson.stream.JsonReader
-import com.google.gson.stream.JsonToken
 import groovy.transform.CompileStatic
 
 import java.lang.reflect.Type
@@ -31,13 +30,13 @@ class NucliSegJson {
             // Gson's own fromJson takes nearly everything for JSON; its reader does not.
             JsonReader reader = new JsonReader(new StringReader(text))
             Object content = PLAIN.getAdapter(Object).read(reader)
-            if (reader.peek() == JsonToken.END_DOCUMENT)
-                return content
+            // It does not look past the end either, unless it is asked.
+            reader.peek()
+            return content
         } catch (IOException | RuntimeException e) {
             Matcher place = String.valueOf(e.getMessage()) =~ /line \d+ column \d+/
             throw new JsonParseException('not JSON' + (place.find() ? ' at ' + place.group() : ''), e)
         }
-        throw new JsonParseException('more than one JSON text')
     }
 
     static String write(Object content) {

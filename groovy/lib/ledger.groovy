@@ -1,10 +1,8 @@
 import groovy.transform.CompileStatic
 
 import java.nio.charset.StandardCharsets
-import java.nio.file.DirectoryStream
 import java.nio.file.Files
 import java.nio.file.Path
-import java.nio.file.StandardCopyOption
 import java.security.MessageDigest
 import java.util.zip.GZIPInputStream
 import java.util.zip.GZIPOutputStream
@@ -13,7 +11,7 @@ import qupath.lib.images.ImageData
 import qupath.lib.objects.PathObject
 import qupath.lib.objects.hierarchy.PathObjectHierarchy
 
-// include: lib/problem.groovy
+// include: lib/files.groovy
 // include: lib/reviewed.groovy
 
 /**
@@ -28,6 +26,9 @@ class NucliSegLedger {
     /** Stands for the class of an annotation that the program made. */
     static final String AREA = '#area'
     static final String PROPERTY = 'NucliSeg ledger'
+    /** Measurement: by how much the class of a nucleus won. */
+    static final String MARGIN = 'NucliSeg: Class margin'
+    private static final String LEDGER = '.ledger.gz'
 
     final Map<String, String> classes = new LinkedHashMap<>()
     final Map<String, double[]> places = new HashMap<>()
@@ -144,29 +145,20 @@ class NucliSegLedger {
         String hash = MessageDigest.getInstance('SHA-256').digest(content).encodeHex().toString().substring(0, 16)
         Object before = imageData.getProperty(PROPERTY)
         Path path = folder.resolve(fileName(entryID, hash))
-        try {
-            Files.createDirectories(folder)
-            Path partial = path.resolveSibling('.' + path.getFileName() + '.part')
-            new GZIPOutputStream(Files.newOutputStream(partial)).withStream { OutputStream out -> out.write(content) }
-            Files.move(partial, path, StandardCopyOption.REPLACE_EXISTING)
-            removeOthers(folder, entryID, [hash, String.valueOf(before)])
-        } catch (IOException e) {
-            throw new NucliSegProblem("${path} cannot be written (${e}). Is the project read-only, or the disk full?")
+        NucliSegFiles.write(path) { OutputStream out ->
+            new GZIPOutputStream(out).withStream { OutputStream packed -> packed.write(content) }
         }
+        removeOthers(folder, entryID, [hash, String.valueOf(before)])
         imageData.setProperty(PROPERTY, hash)
     }
 
     /** The ledger before stays until the next run: this one may never be saved. */
     private static void removeOthers(Path folder, String entryID, List<String> hashes) {
         List<String> kept = hashes.collect { String hash -> fileName(entryID, hash) }
-        DirectoryStream<Path> files = Files.newDirectoryStream(folder, entryID + '.*.ledger.gz')
-        try {
-            for (Path other : files) {
-                if (!kept.contains(other.getFileName().toString()))
-                    Files.delete(other)
-            }
-        } finally {
-            files.close()
+        for (String name : folder.toFile().list() ?: new String[0]) {
+            // One that stays, since somebody has it open, does no harm.
+            if (name.startsWith(entryID + '.') && name.endsWith(LEDGER) && !kept.contains(name))
+                folder.resolve(name).toFile().delete()
         }
     }
 
@@ -182,7 +174,7 @@ class NucliSegLedger {
     }
 
     private static String fileName(String entryID, String hash) {
-        return entryID + '.' + hash + '.ledger.gz'
+        return entryID + '.' + hash + LEDGER
     }
 
     private static String rounded(double value) {

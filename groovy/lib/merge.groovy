@@ -277,9 +277,13 @@ class NucliSegMerge {
     static String describe(Map<String, Object> report) {
         if ((int) report.get('skipped') > 0)
             return "${report.get('skipped')} nuclei of an earlier run are there, nothing changed"
-        String text = "${report.get('added')} nuclei added, ${report.get('replaced')} removed, " +
-            "${report.get('kept')} changed by hand kept, ${report.get('deleted')} deleted by hand left out, " +
-            "${report.get('nuclei')} in the image"
+        Map<String, String> words = [replaced: 'removed', kept: 'changed by hand kept', deleted: 'deleted by hand left out']
+        String text = "${report.get('added')} nuclei added"
+        words.each { String name, String told ->
+            if ((int) report.get(name) > 0)
+                text += ", ${report.get(name)} ${told}"
+        }
+        text += ", ${report.get('nuclei')} in the image"
         return (int) report.get('foreign') == 0 ? text :
             text + "; ${report.get('foreign')} detections of other programs lie in the same area and count too"
     }

@@ -31,7 +31,7 @@ class NucliSegOptions {
     }
 
     void remember(Path folder) {
-        NucliSegFiles.write(file(folder), new LinkedHashMap<String, Object>(values))
+        NucliSegFiles.writeJson(file(folder), new LinkedHashMap<String, Object>(values))
     }
 
     /** Take arguments of the form name=value; a name with a point, such as masks.reach_um, is a setting of the engine. */

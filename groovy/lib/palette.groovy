@@ -53,7 +53,7 @@ class NucliSegPalettes {
         Map<String, Object> content = NucliSegFiles.read(file(folder, name))
         if (content == null)
             throw new NucliSegProblem("there is no palette \"${name}\" in this project, only: ${names(folder).join(', ') ?: 'none'}. " +
-                'Add your own in a terminal:  nucliseg-qp scripts install PROJECT --palette FILE.toml')
+                "In a terminal, bring back those that ship, or add your own:  nucliseg-qp scripts install \"${folder.getParent()}\" --palette FILE.toml")
         return new NucliSegPalette(content)
     }
 }

@@ -26,6 +26,11 @@ class NucliSegWindow {
         }
     }
 
+    /** What was given after -a on the command line, nothing in the window. */
+    static List<String> arguments(Binding binding) {
+        return ((binding.getVariables().get('args') ?: []) as List).collect { Object it -> String.valueOf(it) }
+    }
+
     /** Somebody looks at this very image, or at none; it is not one of "Run for project". */
     static boolean isInteractive(ImageData imageData) {
         Object gui = gui()

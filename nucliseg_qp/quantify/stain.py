@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nucliseg_qp.masks.contours import run_starts
 from nucliseg_qp.palette.rules import HUE, SATURATION, VALUE
 from nucliseg_qp.palette.stains import STAIN_COLUMNS
 
@@ -76,7 +77,7 @@ def _by_nucleus(
     are sorted and the pixels follow.
     """
     flat = labels.reshape(-1)
-    first = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])[: flat.size]
+    first = run_starts(flat)
     owner, size = flat.take(first), np.diff(first, append=flat.size)
     wanted = np.flatnonzero((owner > 0) & (owner <= count))
     # Short integers are sorted by radix.
