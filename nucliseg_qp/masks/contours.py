@@ -123,11 +123,10 @@ def _mend(
     order = np.argsort(-size_px, kind="stable")
     _draw(labels, outer, order[broken[order]])
     # Nor must one that is not broken.
-    shown = labels[outer.xy[:, 1], outer.xy[:, 0]]
-    number = np.diff(outer.start)
-    lost = (shown != np.repeat(outer.owner, number)) & ~np.repeat(broken, number)
-    if lost.any():
-        _draw(labels, outer, np.flatnonzero(np.logical_or.reduceat(lost, outer.start[:-1])))
+    shown = labels.reshape(-1).take(outer.xy[:, 1] * labels.shape[1] + outer.xy[:, 0])
+    other = shown != np.repeat(outer.owner, np.diff(outer.start))
+    lost = np.logical_or.reduceat(other, outer.start[:-1]) & ~broken
+    _draw(labels, outer, np.flatnonzero(lost))
 
 
 def _draw(labels: NDArray[np.int32], contours: Contours, chosen: NDArray[np.int64]) -> None:
