@@ -214,7 +214,8 @@ def _alone(zones: Zones) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     import cv2
 
     seeds = zones.seeds > 0
-    count, patch = cv2.connectedComponents((zones.unknown | seeds).view(np.uint8))
+    count, found = cv2.connectedComponents((zones.unknown | seeds).view(np.uint8))
+    patch = np.asarray(found, np.int32)
     seeded = np.flatnonzero(seeds)
     seed, where = zones.seeds.reshape(-1)[seeded], patch.reshape(-1)[seeded]
     owner = np.zeros(count, np.int32)
