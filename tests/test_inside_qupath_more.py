@@ -251,6 +251,26 @@ def test_dialogs_name_the_classes_and_what_tells_them_apart(qupath_probe, projec
     ]
 
 
+JSON = """
+println NucliSegJson.write([a: "x${1}", b: null, c: [1, 2.5d], 'é': '<"'])
+println NucliSegJson.read('{"n": 12345678901, "d": 1.50}').values()*.class*.simpleName
+['', '{', '[1,]', "{'a': 1}", '{"a": 1} x', 'hello', '{"a": NaN}'].each {
+    try { println NucliSegJson.read(it) } catch (RuntimeException e) { print 'no ' }
+}
+return
+ImageData imageData ="""
+
+
+def test_scripts_read_json_strictly_and_write_it_in_plain_letters(qupath_probe, project):
+    text = step("reclassify.groovy")["script"].replace("ImageData imageData =", JSON, 1)
+    [said] = qupath_probe.run_steps(project, {"script": text})
+    assert said["text"].splitlines() == [
+        r"""{"a":"x1","b":null,"c":[1,2.5],"\u00e9":"<\""}""",
+        "[Long, Double]",
+        "no " * 7,
+    ]
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
