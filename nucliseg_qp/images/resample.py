@@ -118,9 +118,9 @@ def _interpolate(
 ) -> NDArray[np.uint8]:
     import cv2
 
-    first = np.empty((len(first_y), len(first_x), 2), np.int16)
-    first[..., 0] = first_x
-    first[..., 1] = first_y[:, None]
-    weight = (weight_y[:, None] * _STEPS + weight_x).astype(np.uint16)
+    # OpenCV wants pairs of 16 bits, x before y: made as one number of 32 in one pass.
+    pairs = first_x.astype("<i4") | (first_y.astype("<i4") << 16)[:, None]
+    first = pairs.view("<i2").reshape(*pairs.shape, 2).astype(np.int16, copy=False)
+    weight = (weight_y * _STEPS).astype(np.uint16)[:, None] + weight_x.astype(np.uint16)
     image = cv2.remap(source, first, weight, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(image, np.uint8)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from nucliseg_qp.keypoints.unet import CELLS
@@ -89,7 +89,7 @@ class FusedNet:
         for first, second in self._context:
             eighth = _add_relu(eighth, _conv_relu(eighth, first), second)
         features = _upward(eighth, quarter, self._up)
-        return functional.pixel_shuffle(self._head(features.float()), CELLS)
+        return _cells(features, self._head)
 
 
 def _conv(layer: ConvNorm, dtype: torch.dtype, scale: Tensor | float = 1.0) -> _Conv:
@@ -124,6 +124,16 @@ def _doubled(weight: Tensor) -> Tensor:
 
 def _laid_out(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return weight.to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def _cells(features: Tensor, head: nn.Conv2d) -> Tensor:
+    """Give the logits of each feature's 2 x 2 cells; a 1x1 convolution is a product of matrices."""
+    count, channels, height, width = features.shape
+    rows = features.permute(0, 2, 3, 1).reshape(-1, channels).float()
+    bias = cast("Tensor", head.bias)
+    cells = torch.addmm(bias, rows, head.weight.view(CELLS**2, channels).t())
+    cells = cells.view(count, height, width, CELLS, CELLS).permute(0, 1, 3, 2, 4)
+    return cells.reshape(count, 1, height * CELLS, width * CELLS)
 
 
 def _down(x: Tensor, block: _Block) -> Tensor:

@@ -234,8 +234,8 @@ def _flooded(image: NDArray[np.uint8], zones: Zones) -> NDArray[np.int32]:
     """
     import cv2
 
-    labels: NDArray[np.int32] = zones.seeds + BACKGROUND
-    labels[zones.unknown] = 0
+    # Seeds lie outside of what is unknown.
+    labels = np.add(zones.seeds, ~zones.unknown, dtype=np.int32)
     cv2.watershed(image, labels)
     line = np.flatnonzero((labels < 0) & zones.unknown)
     np.maximum(labels, BACKGROUND, out=labels)
@@ -246,5 +246,8 @@ def _flooded(image: NDArray[np.uint8], zones: Zones) -> NDArray[np.int32]:
     inner = (row > 0) & (row < len(labels) - 1) & (column > 0) & (column < width - 1)
     line = line[inner]
     steps = [down * width + across for down in (-1, 0, 1) for across in (-1, 0, 1)]
-    flat[line] = np.max([flat[line + step] for step in steps], axis=0, initial=0)
+    best = np.zeros(len(line), np.int32)
+    for step in steps:
+        np.maximum(best, flat.take(line + step), out=best)
+    flat[line] = best
     return labels
