@@ -391,6 +391,20 @@ def test_the_thresholds_agree_with_those_of_scikit_image():
     assert three_class_otsu(counts) - 1 == pytest.approx(threshold_multiotsu(levels)[1], abs=2)
 
 
+def test_pale_chromatin_around_the_middle_does_not_cost_a_nucleus_its_rim():
+    row, column = np.indices((96, 96))
+    distance_um = np.hypot(row - 48, column - 48) * MPP
+    image = np.full((96, 96, 3), 240, np.uint8)
+    image[distance_um < 6] = (140, 120, 190)
+    # Paler than where any nucleus may end, but not wide.
+    image[(distance_um > 2.4) & (distance_um < 3.6)] = (225, 220, 240)
+    point = np.array([[48.5, 48.5]])
+    labels = label_nuclei(image, point, STATISTICS, MaskSettings(), MPP).labels
+    outlines = trace_outlines(labels, 1)
+    assert outlines.area_px[0] * MPP**2 == pytest.approx(np.pi * 6**2, rel=0.08)
+
+
+
 @pytest.mark.parametrize("colour", [(255, 255, 255), (120, 70, 40), (0, 0, 0)])
 def test_a_slide_of_one_colour_has_statistics_too(colour):
     counts = SlideStatistics.from_histogram(histogram_of(np.full((20, 20, 3), colour, np.uint8)))

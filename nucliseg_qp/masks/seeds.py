@@ -65,11 +65,14 @@ def find_zones(
     threshold, palest = levels
     dark = (red < threshold).astype(np.uint8)
     opened = cv2.morphologyEx(dark, cv2.MORPH_OPEN, _disc(settings.open_um / mpp))
-    foreground = cv2.dilate(opened, _disc(settings.grow_um / mpp))
+    grow = _disc(settings.grow_um / mpp)
+    foreground = cv2.dilate(opened, grow)
+    # Pale chromatin in the middle of a nucleus holds its rim to its seed; a pale rim is nobody's.
+    held = cv2.erode(foreground, grow) | (red <= palest)
     seeds = np.zeros(red.shape, np.int32)
     draw_seeds(seeds, keypoints, radii_px)
     unknown = cv2.bitwise_and(foreground, _near(red.shape, keypoints, settings.reach_um / mpp))
-    return Zones(seeds, (unknown > 0) & (red <= palest) & (seeds == 0))
+    return Zones(seeds, (unknown & held > 0) & (seeds == 0))
 
 
 def seed_radii_px(
