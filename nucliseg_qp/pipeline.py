@@ -121,10 +121,11 @@ class Analysis:
     @cached_property
     def statistics(self) -> SlideStatistics:
         """Colours of the whole slide, also when only a part of it is analysed."""
-        # Windows of their own: colours must not depend on how the network is fed.
-        bounds = self.slide.bounds
-        windows = plan_windows(bounds, self._downsample, SAMPLE_PX, 0, self.tissue)
-        return sample_statistics(self.slide, windows, self._downsample, self.tissue)
+        # Windows of their own, at the resolution at which the colours are used: they must not
+        # depend on how the network is fed.
+        downsample = self.grid.downsample
+        windows = plan_windows(self.slide.bounds, downsample, SAMPLE_PX, 0, self.tissue)
+        return sample_statistics(self.slide, windows, downsample, self.tissue)
 
     @cached_property
     def keypoints(self) -> Keypoints:

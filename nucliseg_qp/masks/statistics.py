@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 SAMPLE_PX = 512
-"""Side of the windows the statistics are taken from, at the resolution of the network."""
+"""Side of the windows the statistics are taken from, at the resolution of the masks."""
 SAMPLES = 24
 """Their number at most: 6 million pixels."""
 

@@ -125,11 +125,13 @@ class _Found(NamedTuple):
         keypoints: NDArray[np.float64],
         reach_px: float,
     ) -> _Found:
-        flat = labels.reshape(-1)
+        height, width = labels.shape
         # Of a comparison, in which numpy finds the true ones four times as fast as in numbers.
-        place = np.flatnonzero(flat > 0)
-        owner = flat.take(place).astype(np.int64)
-        row, column = np.divmod(place.astype(np.int32), np.int32(labels.shape[1]))
+        found = labels > 0
+        place = np.flatnonzero(found)
+        owner = labels.reshape(-1).take(place).astype(np.int64)
+        row = np.repeat(np.arange(height, dtype=np.int32), np.count_nonzero(found, axis=1))
+        column = place.astype(np.int32) - row * np.int32(width)
         x, y = np.concatenate([[[0.5, 0.5]], keypoints]).astype(np.float32).T - np.float32(0.5)
         across, down = column - x.take(owner), row - y.take(owner)
         squared_px = across * across + down * down
