@@ -50,9 +50,11 @@ try {
         options.put(pair[0], pair[1])
     }
     if (interactive && labels) {
+        // Somebody may have removed that one.
+        String shown = labels.get(options.palette) ?: labels.values()[0]
         ParameterList list = new ParameterList()
             .addTitleParameter('New classes for the nuclei that are there')
-            .addChoiceParameter('palette', 'Classes', labels.get(options.palette), labels.values() as List,
+            .addChoiceParameter('palette', 'Classes', shown, labels.values() as List,
                 'Which classes there are, and what tells them apart')
             .addStringParameter('thresholds', 'Other thresholds (empty: those shown)', '', 'Optical densities in rising order, such as 0.1, 0.25, 0.45')
         if (!NucliSegWindow.ask('NucliSeg QP', list))

@@ -318,6 +318,15 @@ def test_a_description_that_does_not_fit_is_refused(
     assert caught.value.hint
 
 
+def test_weights_of_another_network_are_told_as_such(tmp_path: Path) -> None:
+    net = random_net()
+    path = save_model(tmp_path, info(net), net)
+    swap(path, "depth = 1", "depth = 2")
+    with pytest.raises(ModelError, match="of another network") as caught:
+        load_model(path)
+    assert "train it again" in caught.value.hint
+
+
 def test_missing_files_and_unknown_names_say_what_to_do(tmp_path: Path) -> None:
     net = random_net()
     path = save_model(tmp_path, info(net), net)

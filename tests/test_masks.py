@@ -404,7 +404,6 @@ def test_pale_chromatin_around_the_middle_does_not_cost_a_nucleus_its_rim():
     assert outlines.area_px[0] * MPP**2 == pytest.approx(np.pi * 6**2, rel=0.08)
 
 
-
 @pytest.mark.parametrize("colour", [(255, 255, 255), (120, 70, 40), (0, 0, 0)])
 def test_a_slide_of_one_colour_has_statistics_too(colour):
     counts = SlideStatistics.from_histogram(histogram_of(np.full((20, 20, 3), colour, np.uint8)))

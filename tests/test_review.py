@@ -22,7 +22,7 @@ from nucliseg_qp.review.compare import compare, merge
 from nucliseg_qp.review.corrections import read_corrections
 from nucliseg_qp.review.folder import Review, read_review
 from nucliseg_qp.review.lessons import check_enough
-from nucliseg_qp.review.report import report
+from nucliseg_qp.review.report import report, write_review_report
 
 
 @pytest.fixture(autouse=True)
@@ -329,6 +329,11 @@ def test_a_review_in_which_nobody_decided_anything_is_drawn(tmp_path):
     assert cli.run(["review", "report", str(tmp_path / "r"), "-o", str(tmp_path / "out")]) == 0
     said = texts(tmp_path / "out" / "review_report.svg")
     assert {"no class was looked at", "no margins in these reviews"} <= set(said)
+
+
+def test_a_report_of_no_reviews_is_written_and_says_so(tmp_path):
+    write_review_report(report([]), tmp_path)
+    assert "no reviews" in texts(tmp_path / "review_report.svg")
 
 
 def test_what_was_missed_is_only_told_where_somebody_looked_for_it(tmp_path):

@@ -57,7 +57,7 @@ class ModelInfo(BaseModel):
     threshold: float = Field(gt=0.0, lt=1.0, description="Smallest probability of a nucleus")
     sigma_px: float = Field(gt=0.0, lt=64.0, description="Gaussian of the training targets")
     nms_radius_px: float = Field(gt=0.0, lt=64.0, description="Peaks are further apart than this")
-    width: int = Field(ge=2, le=512, multiple_of=2, description="Channels of the first block")
+    width: int = Field(ge=2, le=512, multiple_of=2, description="Channels: half as many at first")
     depth: int = Field(default=1, ge=1, le=16, description="Blocks at an eighth of the resolution")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Digest of the weights file")
     trained_on: tuple[str, ...] = Field(default=(), description="Data sets and their licences")
@@ -215,7 +215,10 @@ def _build(path: Path, info: ModelInfo, data: bytes) -> KeypointUNet:
 def _check_state(path: Path, wanted: dict[str, Tensor], found: dict[str, Tensor]) -> None:
     for key in sorted(wanted.keys() ^ found.keys()):
         word = "lacks" if key in wanted else "has an unknown"
-        raise ModelError(f"{path.name} {word} tensor '{key}'", _CONVERT)
+        raise ModelError(
+            f"{path.name} {word} tensor '{key}', so it is of another network than this version's",
+            "Use the version of nucliseg-qp that made it, or train it again with this one",
+        )
     for key, tensor in found.items():
         if tensor.shape != wanted[key].shape:
             raise ModelError(

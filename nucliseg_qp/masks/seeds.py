@@ -28,7 +28,8 @@ class Zones:
     seeds : ndarray of int32, shape (h, w)
         ``i + 1`` in the disc of keypoint ``i``, else 0.
     unknown : ndarray of bool, shape (h, w)
-        Pixels that may belong to a nucleus: the grown foreground within reach of a keypoint.
+        Pixels that may belong to a nucleus: the grown foreground within reach of a keypoint,
+        but for a rim that is too pale for any.
     """
 
     seeds: NDArray[np.int32]
@@ -54,7 +55,7 @@ def find_zones(
     radii_px : ndarray, shape (n,)
         From `seed_radii_px`.
     levels : tuple of float
-        Foreground is darker than the first; no nucleus holds a pixel paler than the second.
+        Foreground is darker than the first; no nucleus ends in a pixel paler than the second.
     settings : MaskSettings
         Lengths in um.
     mpp : float

@@ -67,6 +67,8 @@ def _over_time(rows: Sequence[AgainstEngine], left: int) -> list[Markup]:
     known = [share for line in shares.values() for share in line if isfinite(share)]
     lowest = min(0.5, int(10 * min(known, default=1.0)) / 10)
     parts = _frame(left, "Engine against person, by time", lowest, 1.0)
+    if not rows:
+        return [*parts, _text(left + LEFT + 10, TOP + 20, "no reviews")]
     x = _places(len(rows), left)
     for (name, line), start in zip(shares.items(), _LEGEND, strict=True):
         y = [TOP + SIDE * (1 - (share - lowest) / (1 - lowest)) for share in line]

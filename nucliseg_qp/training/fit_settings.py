@@ -62,7 +62,7 @@ class FitSettings:
     mpp : float
         um per pixel to work at.
     width : int
-        Channels of the network's first block.
+        Channels of the network: half as many in its first block, twice as many in its last.
     depth : int
         Its blocks at an eighth of the resolution.
     steps, seconds : int, float

@@ -39,7 +39,7 @@ class OwnTraining:
     mpp : float or None
         Pixel size in um to work at; the start model's own when not given.
     width : int or None
-        Channels of the first block, for a model from scratch.
+        Channels of the network, half as many in its first block, for a model from scratch.
     batch_size : int
         Crops a step.
     learning_rate : float
