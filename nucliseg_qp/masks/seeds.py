@@ -69,7 +69,7 @@ def find_zones(
     grow = _disc(settings.grow_um / mpp)
     foreground = cv2.dilate(opened, grow)
     # Pale chromatin in the middle of a nucleus holds its rim to its seed; a pale rim is nobody's.
-    held = cv2.erode(foreground, grow) | (red <= palest)
+    held = np.asarray(cv2.erode(foreground, grow), np.uint8) | (red <= palest)
     seeds = np.zeros(red.shape, np.int32)
     draw_seeds(seeds, keypoints, radii_px)
     unknown = cv2.bitwise_and(foreground, _near(red.shape, keypoints, settings.reach_um / mpp))
