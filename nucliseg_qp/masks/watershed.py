@@ -200,35 +200,6 @@ def rounded(labels: NDArray[np.int32], radius_px: float) -> NDArray[np.int32]:
 def flood(image: NDArray[np.uint8], zones: Zones) -> NDArray[np.int32]:
     """Flood the unknown pixels of an RGB image from the seeds and the background.
 
-    A patch of pixels that holds one nucleus only is given to it as it is: there is nothing to
-    decide, and the flood is the dearest step of all.
-    """
-    alone, contested = _alone(zones)
-    if contested.any():
-        alone += _flooded(image, Zones(zones.seeds * contested, zones.unknown & contested))
-    return alone
-
-
-def _alone(zones: Zones) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Label the patches with one seed, and tell which pixels lie in patches with several."""
-    import cv2
-
-    seeds = zones.seeds > 0
-    count, found = cv2.connectedComponents((zones.unknown | seeds).view(np.uint8))
-    patch = np.asarray(found, np.int32)
-    seeded = np.flatnonzero(seeds)
-    seed, where = zones.seeds.reshape(-1)[seeded], patch.reshape(-1)[seeded]
-    owner = np.zeros(count, np.int32)
-    owner[where] = seed
-    several = np.zeros(count, bool)
-    several[where[owner[where] != seed]] = True
-    owner[several] = 0
-    return np.take(owner, patch), np.take(several, patch)
-
-
-def _flooded(image: NDArray[np.uint8], zones: Zones) -> NDArray[np.int32]:
-    """Give the labels of the flood.
-
     OpenCV leaves a line of -1 between labels; it is given to the nuclei beside it, else touching
     nuclei would be parted and all would be a pixel too small.
     """
