@@ -131,7 +131,7 @@ class MaskSettings(_Frozen):
     """Nuclei with a smaller outline are left out."""
     max_area_um2: Positive = 250.0
     """Larger outlines are cut back to a disc of this area around their keypoint."""
-    halo_um: Positive = 16.0
+    halo_um: Positive = 20.0
     """Rim around a tile that its outlines may use, at least one and a half times the reach."""
 
 

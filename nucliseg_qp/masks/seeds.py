@@ -72,8 +72,9 @@ def find_zones(
     held = np.asarray(cv2.erode(foreground, grow), np.uint8) | (red <= palest)
     seeds = np.zeros(red.shape, np.int32)
     draw_seeds(seeds, keypoints, radii_px)
-    unknown = cv2.bitwise_and(foreground, _near(red.shape, keypoints, settings.reach_um / mpp))
-    return Zones(seeds, (unknown & held > 0) & (seeds == 0))
+    near = _near(red.shape, keypoints, settings.reach_um / mpp)
+    unknown = cv2.bitwise_and(cv2.bitwise_and(foreground, near), held)
+    return Zones(seeds, (unknown > 0) & (seeds == 0))
 
 
 def seed_radii_px(
