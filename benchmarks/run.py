@@ -33,7 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scaling-runs", type=int, default=5, help="the same for large slides")
     parser.add_argument("--ratio-size", type=int, default=8192, help="side of the slide in px")
     parser.add_argument("--sizes", type=int, nargs="+", default=[4096, 8192, 16_384, 32_768])
-    parser.add_argument("--workers-size", type=int, default=8192)
+    parser.add_argument("--workers-size", type=int, default=16_384)
     parser.add_argument(
         "--densities", type=float, nargs="+", default=[25, 100, 250, 400, 700, 1000]
     )

@@ -22,8 +22,10 @@ PLAIN_TILES = 4
 
 # One run in a process of its own: its peak memory is its own, and nothing before warms its caches.
 CHILD = """
-import json, sys, time
+import json, os, sys, time
 from pathlib import Path
+if sys.argv[5] == "one core":
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import cv2, torch
 torch.set_num_threads(1); cv2.setNumThreads(1)
 from nucliseg_qp.config import load_settings
@@ -63,9 +65,9 @@ with open_workers(engine) as crew:
 """
 
 
-def child(slide: Path, workers: int = 1, runs: int = 1) -> list[dict]:
-    """Run pyramid to GeoJSON in a process of its own, after a warm-up."""
-    arguments = [str(slide.with_name("warm.ome.tif")), str(slide), str(workers), str(runs)]
+def child(slide: Path, workers: int = 1, runs: int = 1, cores: str = "all") -> list[dict]:
+    """Run pyramid to GeoJSON in a process of its own, on "all" cores or "one core"."""
+    arguments = [str(slide.with_name("warm.ome.tif")), str(slide), str(workers), str(runs), cores]
     done = subprocess.run(
         [sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, check=True
     )
@@ -184,24 +186,32 @@ def density(folder: Path, args) -> dict:
 
 
 def workers(folder: Path, args) -> dict:
-    """Clock and CPU of one and of two processes on the same slide, warm, in turn."""
+    """Clock and CPU of one and of two processes on the same slide, warm, in turn.
+
+    One worker has one core; left alone it reads ahead on a second one, which is told beside it.
+    """
     path = folder / "workers.ome.tif"
     warm = folder / "warm.ome.tif"
     if not warm.exists():
         slide_of(folder, TILE_PX)[0].rename(warm)
     write_large(path, args.workers_size, args.workers_size // 512)
-    runs: dict[int, list[dict]] = {1: [], 2: []}
+    kinds = {"one": (1, "one core"), "one, free": (1, "all"), "two": (2, "all")}
+    runs: dict[str, list[dict]] = {name: [] for name in kinds}
     for _ in range(args.scaling_runs):
-        for count, found in runs.items():
-            found.extend(child(path, count, 1))
-    one, two = ({k: median(run[k] for run in found) for k in found[0]} for found in runs.values())
+        for name, (count, cores) in kinds.items():
+            runs[name] += child(path, count, 1, cores)
+    seconds, cpu, peak = (
+        {name: median(run[key] for run in found) for name, found in runs.items()}
+        for key in ("seconds", "cpu_s", "workers_peak_mb")
+    )
     return {
-        "seconds 1": one["seconds"],
-        "seconds 2": two["seconds"],
-        "throughput": one["seconds"] / two["seconds"],
-        "CPU seconds 1": one["cpu_s"],
-        "CPU seconds 2, all processes": two["cpu_s"],
-        "peak MB of each worker": two["workers_peak_mb"] / 2,
+        "seconds, one worker on one core": seconds["one"],
+        "seconds, one worker that reads on a second core": seconds["one, free"],
+        "seconds, two workers": seconds["two"],
+        "throughput": seconds["one"] / seconds["two"],
+        "CPU seconds, one worker": cpu["one"],
+        "CPU seconds, two workers and the leading process": cpu["two"],
+        "peak MB of each worker": peak["two"] / 2,
     }
 
 
