@@ -73,6 +73,8 @@ class NucliSegPalette {
     NucliSegPalette(Map<String, Object> content) {
         if (content.get('format') != 1 || !(content.get('rule') in ['nearest-color', 'optical-density']))
             throw new NucliSegProblem("the palette ${content.get('name')} is of another version. Run in a terminal:  nucliseg-qp scripts install PROJECT")
+        if (!(content.get('classes') instanceof List && content.get('measurements') instanceof List))
+            throw new NucliSegProblem("the palette ${content.get('name')} is damaged. Run in a terminal:  nucliseg-qp scripts install PROJECT")
         classes = (List<Map<String, Object>>) content.get('classes')
         names = classes.collect { Map<String, Object> it -> (String) it.get('name') }
         measurements = (List<String>) content.get('measurements')
