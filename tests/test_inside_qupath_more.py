@@ -239,13 +239,16 @@ ImageData imageData ="""
 
 
 def test_dialogs_name_the_classes_and_what_tells_them_apart(qupath_probe, project):
-    (project / "nucliseg" / "palettes" / "broken.json").write_text("{")
+    palettes = project / "nucliseg" / "palettes"
+    (palettes / "broken.json").write_text("{")
+    (palettes / "half.json").write_text('{"format": 1, "rule": "nearest-color", "name": "half"}')
     text = step("reclassify.groovy")["script"].replace("ImageData imageData =", LABELS, 1)
     [said] = qupath_probe.run_steps(project, {"script": text})
     assert said["text"].splitlines() == [
         "broken",
         "Negative / Positive, by DAB OD mean from 0.2 (dab)",
         "Negative / 1+ / 2+ / 3+, by DAB OD mean from 0.2, 0.4, 0.6 (dab-intensity)",
+        "half",
         "Negative / Positive, by colour (hsv)",
         "/a/b.toml",
     ]
