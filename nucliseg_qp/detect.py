@@ -90,12 +90,20 @@ def detect_images(
     images = list(named_images(paths).values())
     out = OutputFolder(make_folder(folder))
     with claimed(out.lock) as alone:
-        if alone:
-            for place in out.folders:
-                remove_partials(place)
         run = _Run(out, job, images)
-        run.do(watcher or SilentWatcher())
+        try:
+            _tidy(out, alone)
+            run.do(watcher or SilentWatcher())
+        finally:
+            # An interruption may come while a folder of work is about to be removed.
+            _tidy(out, alone)
     return run.outcomes
+
+
+def _tidy(out: OutputFolder, alone: bool) -> None:
+    if alone:
+        for place in out.folders:
+            remove_partials(place)
 
 
 class _Run:

@@ -150,9 +150,9 @@ def work_folder(path: Path) -> Iterator[Path]:
     OutputError
         When it cannot be made.
     """
-    partial = make_folder(_partial(path))
+    partial = _partial(path)
     try:
-        yield partial
+        yield make_folder(partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -216,7 +216,7 @@ class Analysis:
         masks, nuclei = tile_nuclei(image, tile, self.engine, self.plan)
         corner = (masks.view.x_px, masks.view.y_px)
         classes = self.engine.palette.classes
-        return stage_pictures(masks, nuclei, classes, corner, self.grid.downsample, self.statistics)
+        return stage_pictures(masks, nuclei, classes, corner, self.grid.downsample)
 
     def _plan_windows(self, scope: Scope) -> list[Tile]:
         halo_px = self.engine.runner.info.halo_px

@@ -456,9 +456,8 @@ def test_nuclei_of_views_lie_on_their_true_places(qupath_probe, views, tmp_path)
         moved = gap[np.arange(len(true)), nearest]
         inside = (true > 12).all(axis=1) & (true < np.array(xy.max(axis=0)) - 4).all(axis=1)
         near = np.hypot(*moved.T) < 3
-        # The network is not quite the same on a mirror image, and a crop has colours of its own, so
-        # touching nuclei may be parted elsewhere; but nothing may be shifted.
-        assert near[inside].mean() > 0.85, name
+        # The network is not quite the same on a mirror image, but nothing may be shifted.
+        assert near[inside].mean() > 0.9, name
         assert np.abs(moved[near].mean(axis=0)).max() < 0.5, name
         assert np.median(np.hypot(*moved[near].T)) < 1, name
 

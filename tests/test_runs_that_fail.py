@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,24 @@ def test_shards_of_an_earlier_run_are_set_aside_together(images, out, job):
 
 
 # --- a run that ends too early -------------------------------------------------------------------
+
+
+def test_an_interruption_while_a_run_tidies_up_leaves_no_part_of_a_file(
+    images, out, job, monkeypatch
+):
+    remove, calls = shutil.rmtree, []
+
+    def interrupted_once(path, **options):
+        calls.append(path)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        detect_images(images, out, job)
+    assert calls[0] in calls[1:], "what was not removed at first is removed at last"
+    assert not list(out.rglob("*.part"))
 
 
 def full_disk(monkeypatch, name: str) -> None:

@@ -80,13 +80,6 @@ class SlideStatistics:
         table = np.stack([_table(white) for white in self.white], axis=1)[:, None, :]
         return np.asarray(cv2.LUT(image, table), dtype=np.uint8)
 
-    def adjusted_red(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Give the red channel of ``adjust`` alone, shape (h, w)."""
-        import cv2
-
-        red = cv2.extractChannel(image, RED)
-        return np.asarray(cv2.LUT(red, _table(self.white[RED])), dtype=np.uint8)
-
 
 def sample_statistics(
     slide: Slide, windows: Sequence[Tile], downsample: float, tissue: TissueMask | None

@@ -33,11 +33,11 @@ BACKGROUND = 1
 class MaskSteps(NamedTuple):
     """Labels and what led to them, all at the resolution of the outlines.
 
-    ``smoothed`` (uint8 RGB) and ``zones`` are for explanation; ``border`` tells where between two
+    ``adjusted`` (uint8 RGB) and ``zones`` are for explanation; ``border`` tells where between two
     pixels each of the ``labels`` (int32) ends.
     """
 
-    smoothed: NDArray[np.uint8]
+    adjusted: NDArray[np.uint8]
     zones: Zones
     labels: NDArray[np.int32]
     border: GreyBorder
@@ -77,14 +77,16 @@ def label_nuclei(
         Of the window. ``labels`` holds ``i + 1`` for the wanted keypoint ``i``, 0 elsewhere.  A
         label may still have holes and islands; see `nucliseg_qp.masks.outlines`.
     """
-    smoothed = smooth(image, settings.smooth_um / mpp)
+    import cv2
+
+    adjusted = smooth(statistics.adjust(image), settings.smooth_um / mpp)
     threshold = min(statistics.threshold + settings.otsu_offset, statistics.background)
-    red = statistics.adjusted_red(smoothed)
+    red = np.asarray(cv2.extractChannel(adjusted, RED), np.uint8)
     radii_px = seed_radii_px(keypoints, settings, mpp)
     share = settings.local_contrast
     palest = (1 - share) * threshold + share * statistics.background
     zones = find_zones(red, keypoints, radii_px, (threshold, palest), settings, mpp)
-    labels = flood(smoothed, zones)
+    labels = flood(adjusted, zones)
     found = _Found.of(labels, red, keypoints, settings.reach_um / mpp)
     darkness = found.darkness(len(keypoints), threshold)
     limit = (1 - share) * darkness + share * statistics.background
@@ -95,7 +97,7 @@ def label_nuclei(
     draw_seeds(labels, keypoints, radii_px)
     held = np.append(0, np.flatnonzero(number))
     return MaskSteps(
-        smoothed[part],
+        adjusted[part],
         Zones(zones.seeds[part], zones.unknown[part]),
         np.take(number, labels[part]),
         GreyBorder.of(red[part], labels[part], limit[held]),

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nucliseg_qp.masks.statistics import SlideStatistics
     from nucliseg_qp.masks.tile import TileMasks
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.palette.classes import PathClass
@@ -35,7 +34,6 @@ def stage_pictures(
     classes: Sequence[PathClass],
     corner_px: tuple[int, int],
     downsample: int,
-    statistics: SlideStatistics,
 ) -> dict[str, NDArray[np.uint8]]:
     """Give the picture of each step, name to RGB image of shape (h, w, 3).
 
@@ -51,8 +49,6 @@ def stage_pictures(
         Full-resolution position of the crop's corner, x before y.
     downsample : int
         Full-resolution pixels per mask pixel.
-    statistics : SlideStatistics
-        Of the slide, whose white the second picture is adjusted to.
     """
     seeds, unknown = masks.steps.zones.seeds > 0, masks.steps.zones.unknown
     colours = [one.color_rgb for one in classes]
@@ -60,7 +56,7 @@ def stage_pictures(
     outlines.add(nuclei)
     return {
         "1-image": masks.image,
-        "2-adjusted": statistics.adjust(masks.steps.smoothed),
+        "2-adjusted": masks.steps.adjusted,
         "3-background": _blend(masks.image, ~unknown & ~seeds, BACKGROUND_RGB, 0.75),
         "4-seeds": _blend(_blend(masks.image, unknown, UNKNOWN_RGB, 0.35), seeds, SEED_RGB, 0.8),
         "5-labels": _coloured(masks.labels),
