@@ -25,7 +25,7 @@ from nucliseg_qp.quantify.measure import MEASUREMENT_COLUMNS, measure_nuclei
 from nucliseg_qp.quantify.scores import score_counts
 from nucliseg_qp.quantify.shape import SHAPE_COLUMNS, centroids, measure_shapes
 from nucliseg_qp.quantify.stain import measure_stains
-from nucliseg_qp.quantify.table import TableWriter, summary_row, write_summary, write_table
+from nucliseg_qp.quantify.table import TableWriter, summary_row, write_summary
 
 STAINS = StainMatrix.from_settings(StainSettings())
 QUPATH = Path(__file__).with_name("qupath_measures.py")
@@ -368,6 +368,11 @@ def test_a_tile_is_measured_in_qupaths_order_with_the_score_as_probability():
     assert list(nuclei.measurements)[:7] == [*SHAPE_COLUMNS, "Nucleus: Hematoxylin OD mean"]
     assert nuclei.measurements["Detection probability"].tolist() == nuclei.score.tolist()
     assert all(column.dtype == np.float32 for column in nuclei.measurements.values())
+
+
+def write_table(path, nuclei, ids, image_name, length_unit="um"):
+    with TableWriter(path, image_name, length_unit=length_unit) as table:
+        table.add(nuclei, ids)
 
 
 def test_a_table_gives_back_what_was_measured(tmp_path):

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.quantify.scores import Scores
 
-__all__ = ["Status", "SummaryRow", "TableWriter", "summary_row", "write_summary", "write_table"]
 
 LengthUnit = Literal["um", "px"]
 Status = Literal["done", "incomplete", "failed", "staged", "skipped"]
@@ -126,25 +125,6 @@ class TableWriter:
         if self._waiting and self._writer is not None:
             self._writer.write_table(pa.concat_tables(self._waiting).unify_dictionaries())
         self._waiting = []
-
-
-def write_table(
-    path: Path,
-    nuclei: Nuclei,
-    ids: Sequence[str],
-    image_name: str,
-    *,
-    length_unit: LengthUnit = "um",
-) -> None:
-    """Write all nuclei of an image as a Parquet file, see ``TableWriter``.
-
-    Raises
-    ------
-    OutputError
-        When the file cannot be written.
-    """
-    with TableWriter(path, image_name, length_unit=length_unit) as table:
-        table.add(nuclei, ids)
 
 
 def _class_column(nuclei: Nuclei) -> pa.Array:

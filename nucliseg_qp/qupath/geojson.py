@@ -59,7 +59,7 @@ def write_geojson(
         ``<stem>.geojson.gz``.
     parts : iterable of (Nuclei, sequence of str)
         Tables with the UUID of each row, in the order they are written.  Outlines are expected as
-        `repair_rings` gives them; any that are not are repaired here, or left out without area.
+        `usable_rows` gives them; any that are not are repaired here, or left out without area.
     classes : iterable of (str, (int, int, int))
         Name and colour of each class that occurs.
     areas : sequence of Area

@@ -190,7 +190,7 @@ def load_part(path: Path) -> tuple[Nuclei, list[str]]:
     Returns
     -------
     tuple
-        The nuclei, their outlines good for QuPath (see `repair_rings`), and their ids.
+        The nuclei, their outlines good for QuPath (see `usable_rows`), and their ids.
 
     Raises
     ------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nucliseg_qp.nuclei import Nuclei
 
-__all__ = ["GRID_PX", "repair_rings", "snap", "usable_rows"]
+__all__ = ["GRID_PX", "snap", "usable_rows"]
 
 GRID_PX = 0.01
 """QuPath's precision of coordinates."""
@@ -35,8 +35,8 @@ def snap(xy: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.round(known, 2) + 0.0
 
 
-def repair_rings(nuclei: Nuclei) -> Nuclei:
-    """Give the table with outlines that QuPath's reader accepts.
+def usable_rows(nuclei: Nuclei) -> tuple[Nuclei, NDArray[np.bool_]]:
+    """Give the table with outlines that QuPath's reader accepts, and tell which are worth keeping.
 
     Vertices are snapped to 0.01 px and repetitions dropped.  An outline that is then invalid (it
     crosses or touches itself) or so thin that snapping could swallow it is made valid [1]_, and
@@ -49,26 +49,13 @@ def repair_rings(nuclei: Nuclei) -> Nuclei:
 
     Returns
     -------
-    Nuclei
-        Rows in the same order; a row whose outline has no area at 0.01 px is left out, so
-        ``len(before) - len(after)`` nuclei were lost.
+    tuple
+        The table with all rows, and (n,) bool that is false for outlines without area at 0.01 px.
 
     References
     ----------
     .. [1] GEOS ``MakeValid`` and ``GeometryPrecisionReducer``, the same algorithms as in the JTS
        library that QuPath uses.
-    """
-    repaired, kept = usable_rows(nuclei)
-    return repaired if kept.all() else repaired.take(kept)
-
-
-def usable_rows(nuclei: Nuclei) -> tuple[Nuclei, NDArray[np.bool_]]:
-    """Repair all outlines and tell which are worth keeping.
-
-    Returns
-    -------
-    tuple
-        The table with all rows, and (n,) bool that is false for outlines without area.
     """
     table = _without_repetitions(replace(nuclei, ring_xy=snap(nuclei.ring_xy)))
     good = _valid(table)
