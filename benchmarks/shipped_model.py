@@ -30,7 +30,7 @@ from nucliseg_qp.keypoints.model import load_model
 from nucliseg_qp.training.data import LabelledImage, fold_names, read_folder
 from nucliseg_qp.training.fit import FitSettings, Unlabelled, fit
 
-NAME = "ihc-nuclei-3"
+NAME = "ihc-nuclei-4"
 FOLDS = 3
 TILE_UM = 100.0
 OPENSLIDE_UM = 500.0
@@ -56,6 +56,7 @@ class Recipe:
     drawn_steps: int = 4000
     tissue_steps: int = 2000
     pseudo_steps: int = 3000
+    radii_steps: int = 3000
     learning_rate: float = 3e-3
     seed: int = 0
 
@@ -87,6 +88,7 @@ def train(recipe: Recipe, data: Path, out: Path) -> Path:
         replace(
             how,
             steps=recipe.pseudo_steps,
+            radii_steps=recipe.radii_steps,
             learning_rate=recipe.learning_rate / 2,
             shares=SHARES | {"pseudo": PSEUDO_SHARE},
             unlabelled=(

@@ -115,14 +115,12 @@ class MaskSettings(_Frozen):
     """Standard deviation of the Gaussian that quiets chromatin texture."""
     otsu_offset: Annotated[float, Field(ge=-255, le=255)] = 6.0
     """Added to the Otsu threshold (grey levels of 255); higher includes paler rims."""
-    open_um: Annotated[float, Field(ge=0, le=20)] = 0.35
-    """Radius of the opening that removes bridges and specks from the foreground."""
-    grow_um: Annotated[float, Field(ge=0, le=20)] = 0.8
-    """Radius of the dilation that makes the ambiguous zone around the foreground."""
-    seed_radius_um: LengthUm = 2.0
-    """Radius of the disc around a keypoint that surely belongs to the nucleus."""
-    seed_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.4
-    """A seed takes at most this share of the way to its nearest neighbour."""
+    seed_share: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    """Share of the way from a keypoint to the border it expects that surely is nucleus."""
+    reach_share: Annotated[float, Field(ge=1, le=4)] = 1.2
+    """A nucleus ends within this multiple of the way to the border it expects, ..."""
+    margin_um: Annotated[float, Field(ge=0, le=20)] = 0.5
+    """... and this many um."""
     reach_um: LengthUm = 10.0
     """No part of a nucleus is farther than about this from its keypoint."""
     local_contrast: Annotated[float, Field(ge=0, le=1)] = 0.5

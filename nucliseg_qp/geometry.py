@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Region", "Tile"]
+__all__ = ["RAYS", "Region", "Tile"]
+
+RAYS = 16
+"""Directions in which a nucleus's reach is told, in equal steps from that of x towards y."""
 
 
 @dataclass(frozen=True, slots=True)

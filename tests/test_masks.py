@@ -11,10 +11,10 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from nucliseg_qp.config import MaskSettings
-from nucliseg_qp.geometry import Region, Tile
+from nucliseg_qp.geometry import RAYS, Region, Tile
 from nucliseg_qp.keypoints.search import Keypoints
 from nucliseg_qp.masks.outlines import GreyBorder, trace_outlines
-from nucliseg_qp.masks.seeds import draw_seeds, seed_radii_px
+from nucliseg_qp.masks.seeds import Zones, find_zones
 from nucliseg_qp.masks.statistics import (
     SlideStatistics,
     histogram_of,
@@ -180,13 +180,20 @@ def discs(size: int, centres: np.ndarray, radius_px: float) -> np.ndarray:
     return image
 
 
-def outlined(image: np.ndarray, centres: np.ndarray, **changed: float) -> TileMasks:
+def radii(count: int, radius_px: float) -> np.ndarray:
+    return np.full((count, RAYS), radius_px, np.float32)
+
+
+def outlined(
+    image: np.ndarray, centres: np.ndarray, radius_px: float = 16, **changed: float
+) -> TileMasks:
     """Outlines of the keypoints of an image that is one tile."""
     size = Region(0, 0, image.shape[1], image.shape[0])
     wanted = MaskSettings(mpp=MPP, **changed)
     order = np.argsort(centres[:, 1], kind="stable")
     x, y = centres[order].T.astype(float)
-    points = Keypoints(x, y, np.ones(len(x), np.float32), np.ones(len(x), bool))
+    there = np.ones(len(x), bool)
+    points = Keypoints(x, y, there.astype(np.float32), radii(len(x), radius_px), there)
     grid = MaskGrid.of(MPP, size, wanted)
     return outline_tile(image, Tile(size, size), points, STATISTICS, wanted, grid)
 
@@ -194,10 +201,10 @@ def outlined(image: np.ndarray, centres: np.ndarray, **changed: float) -> TileMa
 def test_a_keypoint_on_bare_glass_still_gets_its_seed():
     centres = np.array([[40.0, 40.0], [90.0, 80.0]])
     image = np.full((128, 128, 3), 255, np.uint8)
-    steps = label_nuclei(image, centres, STATISTICS, MaskSettings(), MPP)
+    steps = label_nuclei(image, centres, radii(2, 12), STATISTICS, MaskSettings(), MPP)
     assert steps.labels[40, 40] == 1
     assert steps.labels[80, 90] == 2
-    radius_px = MaskSettings().seed_radius_um / MPP
+    radius_px = MaskSettings().seed_share * 12
     assert np.count_nonzero(steps.labels == 1) == pytest.approx(np.pi * radius_px**2, rel=0.15)
 
 
@@ -212,7 +219,9 @@ def test_a_seed_is_foreground_whatever_lies_around_it(seed, points):
     image = np.random.default_rng(seed).integers(0, 256, (16, 16, 3)).astype(np.uint8)
     image = np.repeat(np.repeat(image, 8, axis=0), 8, axis=1)
     centres = np.array(points, float) + 0.5
-    labels = label_nuclei(image, centres, STATISTICS, MaskSettings(), MPP).labels
+    labels = label_nuclei(
+        image, centres, radii(len(centres), 12), STATISTICS, MaskSettings(), MPP
+    ).labels
     place = tuple(np.array(points).T[::-1])
     assert labels[place].tolist() == list(range(1, len(points) + 1))
     masks = outlined(image, centres, min_area_um2=0.0)
@@ -225,7 +234,7 @@ def test_more_nuclei_than_a_byte_counts_keep_labels_of_their_own(side):
     step = 20
     place = step * (np.arange(side) + 0.5)
     centres = np.stack(np.meshgrid(place, place), axis=-1).reshape(-1, 2)
-    masks = outlined(discs(side * step + step, centres, 7), centres)
+    masks = outlined(discs(side * step + step, centres, 7), centres, 7)
     assert len(masks.nuclei) == side**2 > (255 if side == 17 else 1000)
     labels = masks.labels[
         np.floor(masks.nuclei.y).astype(int), np.floor(masks.nuclei.x).astype(int)
@@ -277,9 +286,9 @@ def far_px(masks: TileMasks) -> float:
 
 def test_a_nucleus_reaches_no_farther_than_allowed_in_a_sea_of_stain():
     image = np.full((256, 256, 3), DARK, np.uint8)
-    masks = outlined(image, np.array([[128.0, 128.0]]), max_area_um2=1e6)
+    masks = outlined(image, np.array([[128.0, 128.0]]), 100, max_area_um2=1e6)
     reach_px = MaskSettings().reach_um / MPP
-    assert MaskSettings().seed_radius_um / MPP < far_px(masks) < reach_px + 3
+    assert 0.9 * reach_px < far_px(masks) < reach_px + 3
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -287,20 +296,21 @@ def test_a_nucleus_does_not_creep_through_its_neighbours_beyond_its_reach(seed):
     # On a patchwork of plain squares a flood runs far along the gaps between seeds.
     rng = np.random.default_rng(seed)
     image = np.kron(rng.integers(0, 200, (32, 32, 3)), np.ones((8, 8, 1))).astype(np.uint8)
-    masks = outlined(image, rng.uniform(5, 250, (40, 2)), max_area_um2=1e6, min_area_um2=0.0)
+    where = rng.uniform(5, 250, (40, 2))
+    masks = outlined(image, where, 30, max_area_um2=1e6, min_area_um2=0.0)
     assert len(masks.nuclei) == 40
     assert far_px(masks) < (MaskSettings().reach_um + ROUND_UM) / MPP + 2
 
 
 def test_a_large_outline_is_cut_back_to_the_size_limit():
     image = np.full((256, 256, 3), DARK, np.uint8)
-    masks = outlined(image, np.array([[128.0, 128.0]]), max_area_um2=60.0)
+    masks = outlined(image, np.array([[128.0, 128.0]]), 30, max_area_um2=60.0)
     assert np.count_nonzero(masks.labels) * MPP**2 == pytest.approx(60.0, rel=0.1)
 
 
 def test_an_outline_under_the_size_limit_is_left_out():
     centres = np.array([[30.0, 30.0], [34.0, 30.0], [90.0, 90.0]])
-    masks = outlined(discs(128, centres[2:], 16), centres, min_area_um2=20.0)
+    masks = outlined(discs(128, centres[2:], 16), centres, 9, min_area_um2=20.0)
     assert masks.nuclei.x.tolist() == [90.0]
     assert set(np.unique(masks.labels)) == {0, 1}
 
@@ -321,7 +331,7 @@ def test_an_outline_never_leaves_the_image():
     padded = np.full((224, 224, 3), 255, np.uint8)
     padded[80:144, 80:144] = image
     corners = np.array([[0.5, 0.5], [63.5, 0.5], [0.5, 63.5], [63.5, 63.5]])
-    points = Keypoints(*corners.T, np.ones(4, np.float32), np.ones(4, bool))
+    points = Keypoints(*corners.T, np.ones(4, np.float32), radii(4, 12), np.ones(4, bool))
     grid = MaskGrid.of(MPP, size, MaskSettings(mpp=MPP))
     masks = outline_tile(padded, Tile(size, crop), points, STATISTICS, MaskSettings(), grid)
     assert len(masks.nuclei) == 4
@@ -332,25 +342,36 @@ def test_an_outline_never_leaves_the_image():
 @settings(max_examples=50, deadline=None)
 @given(
     points=st.lists(
-        st.tuples(st.floats(1, 99), st.floats(1, 99)), min_size=2, max_size=30, unique=True
-    )
+        st.tuples(st.integers(1, 98), st.integers(1, 98)), min_size=2, max_size=30, unique=True
+    ),
+    radius_px=st.floats(0.5, 30),
 )
-def test_no_two_seeds_touch_however_close_the_keypoints_are(points):
-    xy = np.array(points)
-    radii = seed_radii_px(xy, MaskSettings(), MPP)
-    gap = np.hypot(*(xy[:, None] - xy[None]).transpose(2, 0, 1))
-    np.fill_diagonal(gap, np.inf)
-    assert (radii[:, None] + radii[None] <= gap).all()
-    labels = np.zeros((100, 100), np.int32)
-    draw_seeds(labels, xy[:1], radii[:1])
-    assert labels[int(xy[0, 1]), int(xy[0, 0])] == 1
+def test_every_keypoint_has_a_seed_however_close_the_others_are(points, radius_px):
+    xy, red = np.array(points) + 0.5, np.full((100, 100), 200, np.uint8)
+    zones = find_zones(red, xy, radii(len(xy), radius_px), 255.0, MaskSettings(), MPP)
+    seeds = zones.seeds[np.floor(xy[:, 1]).astype(int), np.floor(xy[:, 0]).astype(int)]
+    assert seeds.tolist() == list(range(1, len(xy) + 1))
+    assert not (zones.unknown & (zones.seeds > 0)).any()
+
+
+def test_a_seed_has_the_shape_that_the_network_expects():
+    turn = np.arange(RAYS) * 2 * np.pi / RAYS
+    # An ellipse of 20 by 8 px, its long axis along x.
+    expected = (1 / np.hypot(np.cos(turn) / 20, np.sin(turn) / 8)).astype(np.float32)
+    red = np.full((64, 64), 100, np.uint8)
+    zones = find_zones(red, np.array([[32.5, 32.5]]), expected[None], 255.0, MaskSettings(), MPP)
+    row, column = np.nonzero(zones.seeds)
+    share = MaskSettings().seed_share
+    assert np.ptp(column) == pytest.approx(2 * 20 * share, abs=1.5)
+    assert np.ptp(row) == pytest.approx(2 * 8 * share, abs=1.5)
+    row, column = np.nonzero(zones.unknown)
+    farthest = MaskSettings().reach_share * 20 + MaskSettings().margin_um / MPP
+    assert np.ptp(column) == pytest.approx(2 * farthest, abs=1.5)
 
 
 def test_flooding_leaves_no_watershed_line_between_touching_nuclei():
-    from nucliseg_qp.masks.seeds import Zones
-
     seeds = np.zeros((40, 60), np.int32)
-    draw_seeds(seeds, np.array([[20.0, 20.0], [40.0, 20.0]]), np.array([3.0, 3.0]))
+    seeds[17:24, 17:24], seeds[17:24, 37:44] = 1, 2
     unknown = np.zeros(seeds.shape, bool)
     unknown[10:30, 10:50] = True
     image = np.full((40, 60, 3), 240, np.uint8)
@@ -399,7 +420,7 @@ def test_pale_chromatin_around_the_middle_does_not_cost_a_nucleus_its_rim():
     # Paler than where any nucleus may end, but not wide.
     image[(distance_um > 2.4) & (distance_um < 3.6)] = (225, 220, 240)
     point = np.array([[48.5, 48.5]])
-    labels = label_nuclei(image, point, STATISTICS, MaskSettings(), MPP).labels
+    labels = label_nuclei(image, point, radii(1, 24), STATISTICS, MaskSettings(), MPP).labels
     outlines = trace_outlines(labels, 1)
     assert outlines.area_px[0] * MPP**2 == pytest.approx(np.pi * 6**2, rel=0.08)
 

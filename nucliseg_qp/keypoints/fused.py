@@ -81,15 +81,15 @@ class FusedNet:
         self._up = _up(net.up, dtype)
         self._head = net.head
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Compute float32 logits (n, 1, h / 2, w / 2) of RGB uint8 (n, 3, h, w)."""
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the float32 logits and the last features of RGB uint8 (n, 3, h, w)."""
         x = pixels.to(dtype=self._dtype, memory_format=torch.channels_last).sub_(self._white)
         quarter = _down(_down(x, self._blocks[0]), self._blocks[1])
         eighth = _down(quarter, self._blocks[2])
         for first, second in self._context:
             eighth = _add_relu(eighth, _conv_relu(eighth, first), second)
         features = _upward(eighth, quarter, self._up)
-        return _cells(features, self._head)
+        return _cells(features, self._head), features
 
 
 def _conv(layer: ConvNorm, dtype: torch.dtype, scale: Tensor | float = 1.0) -> _Conv:

@@ -49,30 +49,35 @@ class OnnxNet:
             _graph(net), options, providers=["CPUExecutionProvider"]
         )
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Compute float32 logits (n, 1, h / 2, w / 2) of float32 (n, 3, h, w)."""
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the float32 logits and the last features of float32 (n, 3, h, w)."""
         import torch
 
-        result = self._session.run(None, {"image": x.contiguous().numpy()})[0]
-        return torch.from_numpy(result)
+        logits, features = self._session.run(None, {"image": x.contiguous().numpy()})
+        return torch.from_numpy(logits), torch.from_numpy(features)
 
 
 def _graph(net: KeypointUNet) -> bytes:
     import torch
 
     plain = cast("KeypointUNet", net.to(memory_format=torch.contiguous_format))  # type: ignore[call-overload]
+
+    class Maps(torch.nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return plain.maps(x)
+
     stream = io.BytesIO()
     with warnings.catch_warnings():
         # The newer exporter needs onnxscript, takes ten times as long and gives the same graph.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            plain,
+            Maps(),
             (torch.zeros(1, 3, 64, 64),),
             stream,  # type: ignore[arg-type]
             dynamo=False,
             opset_version=_OPSET,
             input_names=["image"],
-            output_names=["logits"],
-            dynamic_axes={"image": _SIZES, "logits": _SIZES},
+            output_names=["logits", "features"],
+            dynamic_axes={"image": _SIZES, "logits": _SIZES, "features": _SIZES},
         )
     return stream.getvalue()

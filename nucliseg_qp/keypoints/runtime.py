@@ -145,6 +145,7 @@ class KeypointRunner:
         self.threshold = model.info.threshold if threshold is None else threshold
         dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
         self._net = _ready(model, self.runtime, dtype, device)
+        self._radii = model.net.folded().radii.to(device.name)
 
     def detect(self, images: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
         """Find the nuclei of each image.
@@ -165,34 +166,60 @@ class KeypointRunner:
         InputError
             When the shape or type does not fit.
         """
-        _check_images(images)
-        pixels = images.shape[1] * images.shape[2]
-        per_pass = 1 if self.device.is_cpu else max(1, _GPU_PIXELS_PER_PASS // pixels)
-        found: list[NDArray[np.float64]] = []
-        for start in range(0, len(images), per_pass):
-            found += self._pass(images[start : start + per_pass])
-        return found
+        return self._passes(images, with_radii=False)
+
+    def find(self, images: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+        """Find the nuclei of each image and how far they reach.
+
+        Parameters
+        ----------
+        images : NDArray[np.uint8]
+            As for `detect`.
+
+        Returns
+        -------
+        list of NDArray[np.float64]
+            One (k, 3 + 16) array per image: the columns of `detect`, then the radii in input
+            pixels (see `nucliseg_qp.keypoints.radii`).
+        """
+        return self._passes(images, with_radii=True)
 
     def logits(self, images: NDArray[np.uint8]) -> Tensor:
         """Compute float32 logits (n, 1, h / 2, w / 2), on the device, in a single pass."""
+        return self._maps(images)[0]
+
+    def _maps(self, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         import torch
 
         with torch.inference_mode():
             pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device.name)
             return self._net(pixels.permute(0, 3, 1, 2))
 
-    def _pass(self, images: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+    def _passes(self, images: NDArray[np.uint8], *, with_radii: bool) -> list[NDArray[np.float64]]:
+        _check_images(images)
+        pixels = images.shape[1] * images.shape[2]
+        per_pass = 1 if self.device.is_cpu else max(1, _GPU_PIXELS_PER_PASS // pixels)
+        found: list[NDArray[np.float64]] = []
+        for start in range(0, len(images), per_pass):
+            found += self._pass(images[start : start + per_pass], with_radii=with_radii)
+        return found
+
+    def _pass(self, images: NDArray[np.uint8], *, with_radii: bool) -> list[NDArray[np.float64]]:
         import torch
 
         from nucliseg_qp.keypoints.heatmap import find_peaks
 
         with torch.inference_mode():
-            logits = self.logits(images)
+            logits, features = self._maps(images)
             peaks = find_peaks(logits, self.threshold, self.info.nms_radius_px, self.info.stride)
+            table = torch.stack([peaks.x, peaks.y, peaks.score], dim=1)
+            if with_radii:
+                radii = self._radii(features, peaks.batch, peaks.x, peaks.y)
+                table = torch.cat([table, radii], dim=1)
             # Apple's GPUs have no double precision.
-            table = torch.stack([peaks.x, peaks.y, peaks.score], dim=1).cpu().double().numpy()
+            rows = table.cpu().double().numpy()
             counts = torch.bincount(peaks.batch, minlength=len(images)).cpu().numpy()
-        return np.split(table, np.cumsum(counts)[:-1])
+        return np.split(rows, np.cumsum(counts)[:-1])
 
 
 def _check_images(images: NDArray[np.uint8]) -> None:
@@ -234,8 +261,8 @@ def _pick_precision(
 
 def _ready(
     model: KeypointModel, runtime: Literal["torch", "onnx"], dtype: torch.dtype, device: Device
-) -> Callable[[Tensor], Tensor]:
-    """Give what makes logits (n, 1, h / 2, w / 2) of pixels, uint8 (n, 3, h, w)."""
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Give what makes logits and features (see `KeypointUNet.maps`) of uint8 (n, 3, h, w)."""
     import torch
 
     from nucliseg_qp.keypoints.fused import FusedNet, can_fuse
@@ -243,7 +270,7 @@ def _ready(
     info = model.info
     if runtime == "torch" and device.is_cpu and can_fuse():
         return FusedNet(model.net.folded(), info.mean, info.std, dtype)
-    net: Callable[[Tensor], Tensor] = model.net.folded(dtype).to(device.name)
+    net: Callable[[Tensor], tuple[Tensor, Tensor]] = model.net.folded(dtype).to(device.name).maps
     if runtime == "onnx":
         from nucliseg_qp.keypoints.onnx import OnnxNet
 
@@ -251,11 +278,11 @@ def _ready(
     mean = torch.tensor(info.mean, device=device.name).mul(255).view(1, 3, 1, 1)
     std = torch.tensor(info.std, device=device.name).mul(255).view(1, 3, 1, 1)
 
-    def logits(pixels: Tensor) -> Tensor:
+    def maps(pixels: Tensor) -> tuple[Tensor, Tensor]:
         x = pixels.float().sub_(mean).div_(std)
         return net(x.to(dtype=dtype, memory_format=torch.channels_last))
 
-    return logits
+    return maps
 
 
 def _native_precision(device: Device) -> Literal["float32", "bfloat16"]:

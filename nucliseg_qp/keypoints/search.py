@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nucliseg_qp.errors import InputError
+from nucliseg_qp.geometry import RAYS
 from nucliseg_qp.images.ahead import read_ahead
 from nucliseg_qp.images.resample import read_grid
 
@@ -38,6 +39,8 @@ class Keypoints:
         Positions.
     score : ndarray of float32, shape (n,)
         Probability, 0 to 1.
+    radii : ndarray of float32, shape (n, 16)
+        How far each nucleus reaches, see `nucliseg_qp.keypoints.radii`.
     wanted : ndarray of bool, shape (n,)
         Whether it becomes a nucleus; the others only hold their ground against those.
     failed : tuple of Tile
@@ -47,6 +50,7 @@ class Keypoints:
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     score: NDArray[np.float32]
+    radii: NDArray[np.float32]
     wanted: NDArray[np.bool_]
     failed: tuple[Tile, ...] = ()
 
@@ -61,6 +65,7 @@ class Keypoints:
             x=self.x[chosen],
             y=self.y[chosen],
             score=self.score[chosen],
+            radii=self.radii[chosen],
             wanted=self.wanted[chosen],
         )
 
@@ -75,16 +80,21 @@ class Keypoints:
         return replace(self, wanted=wanted)
 
     @classmethod
+    def none(cls, failed: tuple[Tile, ...] = ()) -> Keypoints:
+        """Give a table without rows."""
+        place, score, wanted = np.empty(0), np.empty(0, np.float32), np.empty(0, np.bool_)
+        return cls(place, place, score, np.empty((0, RAYS), np.float32), wanted, failed)
+
+    @classmethod
     def concatenate(cls, parts: Sequence[Keypoints]) -> Keypoints:
         """Put keypoints of several pieces of a slide together, in reading order again."""
-        x, y, score, wanted = (
-            np.concatenate([getattr(part, name) for part in parts] or [np.empty(0)])
-            for name in ("x", "y", "score", "wanted")
+        x, y, score, radii, wanted = (
+            np.concatenate([getattr(part, name) for part in parts or [cls.none()]])
+            for name in ("x", "y", "score", "radii", "wanted")
         )
         order = np.lexsort((x, y))
         failed = tuple(window for part in parts for window in part.failed)
-        kind = score.astype(np.float32), wanted.astype(bool)
-        return cls(x[order], y[order], kind[0][order], kind[1][order], failed)
+        return cls(x[order], y[order], score[order], radii[order], wanted[order], failed)
 
 
 def find_keypoints(
@@ -109,14 +119,14 @@ def find_keypoints(
     batch_size : int
         Windows handed to a GPU at once; a CPU takes one after the other, and holds no others.
     """
-    tables: list[NDArray[np.float64]] = [np.empty((0, 3))]
+    tables: list[NDArray[np.float64]] = [np.empty((0, 3 + RAYS))]
     failed: list[Tile] = []
     at_once = 1 if runner.device.is_cpu else batch_size
     for batch in _batches(_read_windows(slide, windows, downsample), at_once):
         good = [(window, image) for window, image in batch if not isinstance(image, InputError)]
         failed += [window for window, image in batch if isinstance(image, InputError)]
         if good:
-            found = runner.detect(np.stack([image for _, image in good]))
+            found = runner.find(np.stack([image for _, image in good]))
             tables += [
                 _owned(table, window) for table, (window, _) in zip(found, good, strict=True)
             ]
@@ -147,7 +157,8 @@ def _size(window: Tile) -> tuple[int, int]:
 
 
 def _owned(table: NDArray[np.float64], window: Tile) -> NDArray[np.float64]:
-    moved = table + np.array([window.crop.x_px, window.crop.y_px, 0])
+    moved = table.copy()
+    moved[:, :2] += (window.crop.x_px, window.crop.y_px)
     owned: NDArray[np.float64] = moved[window.core.contains(moved[:, 0], moved[:, 1])]
     return owned
 
@@ -157,4 +168,5 @@ def _sorted(table: NDArray[np.float64], downsample: float, failed: tuple[Tile, .
     xy = np.rint(table[:, :2] * downsample * 100) / 100
     order = np.lexsort((xy[:, 0], xy[:, 1]))
     score = table[order, 2].astype(np.float32)
-    return Keypoints(xy[order, 0], xy[order, 1], score, np.ones(len(xy), bool), failed)
+    radii = (table[order, 3:] * downsample).astype(np.float32)
+    return Keypoints(xy[order, 0], xy[order, 1], score, radii, np.ones(len(xy), bool), failed)

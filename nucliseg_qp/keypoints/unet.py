@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from nucliseg_qp.keypoints.radii import RadiiHead
+
 __all__ = ["CELLS", "GRID_PX", "STRIDE_PX", "KeypointUNet"]
 
 STRIDE_PX = 2
@@ -125,15 +127,20 @@ class KeypointUNet(nn.Module):
         self.context = nn.Sequential(*(ContextBlock(deep) for _ in range(depth - 1)))
         self.up = UpBlock(deep, middle, middle)
         self.head = nn.Conv2d(middle, CELLS**2, 1)
+        self.radii = RadiiHead(middle)
         nn.init.constant_(self.head.bias, _RARE_LOGIT)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the logits."""
+        return self.maps(x)[0]
+
+    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the logits and the last features, (n, 1.5 width, h / 4, w / 4)."""
         quarter = self.block2(self.block1(x))
         features = self.up(self.context(self.block3(quarter)), quarter)
         # The head stays in float32: bfloat16 logits tie and spoil sub-pixel positions.
         with torch.autocast(features.device.type, enabled=False):
-            return functional.pixel_shuffle(self.head(features.float()), CELLS)
+            return functional.pixel_shuffle(self.head(features.float()), CELLS), features
 
     @property
     def receptive_field_px(self) -> int:
@@ -153,6 +160,7 @@ class KeypointUNet(nn.Module):
                 module.fold()
         net = net.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         net.head.float()
+        net.radii.float()
         net.requires_grad_(False)
         return net
 

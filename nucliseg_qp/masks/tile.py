@@ -136,7 +136,8 @@ def outline_tile(
     view = grid.view(tile, settings)
     window = grid.inside(view, tile.crop)
     owned = tile.core.contains(near.x, near.y) & near.wanted
-    steps = label_nuclei(image, seed_xy, statistics, settings, grid.mpp, window, owned)
+    radii_px = near.radii / np.float32(grid.downsample)
+    steps = label_nuclei(image, seed_xy, radii_px, statistics, settings, grid.mpp, window, owned)
     labels = steps.labels
     _clear_outside(labels, grid.inside(view.intersection(grid.bounds), view))
     outlines = trace_outlines(labels, int(owned.sum()), steps.border)

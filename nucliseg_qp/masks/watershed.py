@@ -13,7 +13,7 @@ import numpy as np
 
 from nucliseg_qp.geometry import Region
 from nucliseg_qp.masks.outlines import GreyBorder
-from nucliseg_qp.masks.seeds import Zones, draw_seeds, find_zones, seed_radii_px
+from nucliseg_qp.masks.seeds import Zones, draw_middles, find_zones
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,6 +46,7 @@ class MaskSteps(NamedTuple):
 def label_nuclei(
     image: NDArray[np.uint8],
     keypoints: NDArray[np.float64],
+    radii_px: NDArray[np.float32],
     statistics: SlideStatistics,
     settings: MaskSettings,
     mpp: float,
@@ -60,6 +61,8 @@ def label_nuclei(
         RGB at ``mpp``.
     keypoints : ndarray, shape (n, 2)
         x, y in pixels of ``image``; every one lies inside.
+    radii_px : ndarray of float32, shape (n, 16)
+        How far each nucleus reaches, in pixels of ``image``.
     statistics : SlideStatistics
         Of the whole slide.
     settings : MaskSettings
@@ -82,19 +85,20 @@ def label_nuclei(
     adjusted = smooth(statistics.adjust(image), settings.smooth_um / mpp)
     threshold = min(statistics.threshold + settings.otsu_offset, statistics.background)
     red = np.asarray(cv2.extractChannel(adjusted, RED), np.uint8)
-    radii_px = seed_radii_px(keypoints, settings, mpp)
     share = settings.local_contrast
     palest = (1 - share) * threshold + share * statistics.background
-    zones = find_zones(red, keypoints, radii_px, (threshold, palest), settings, mpp)
+    zones = find_zones(red, keypoints, radii_px, palest, settings, mpp)
     labels = flood(adjusted, zones)
     found = _Found.of(labels, red, keypoints, settings.reach_um / mpp)
     darkness = found.darkness(len(keypoints), threshold)
     limit = (1 - share) * darkness + share * statistics.background
     labels.reshape(-1)[found.beyond(limit, settings.max_area_um2 / mpp**2)] = 0
+    # What the network is sure of stays, such as pale chromatin and nucleoli.
+    np.copyto(labels, zones.seeds, where=zones.seeds > 0)
     labels = rounded(labels, ROUND_UM / mpp)
     number = _numbers(np.ones(len(keypoints), bool) if wanted is None else wanted)
     part = _slices(window or Region(0, 0, image.shape[1], image.shape[0]))
-    draw_seeds(labels, keypoints, radii_px)
+    draw_middles(labels, keypoints)
     held = np.append(0, np.flatnonzero(number))
     return MaskSteps(
         adjusted[part],

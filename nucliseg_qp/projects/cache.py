@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CachedWorkers", "TileCache"]
 
+_COLUMNS = ("x", "y", "score", "radii", "wanted")
+
 
 class TileCache:
     """A folder with what is done of one image.
@@ -68,15 +70,15 @@ class TileCache:
             return None
         with np.load(path, allow_pickle=False) as file:
             failed = tuple(_tile(row) for row in file["failed"].tolist())
-            return Keypoints(file["x"], file["y"], file["score"], file["wanted"], failed)
+            columns = {name: file[name] for name in _COLUMNS}
+            return Keypoints(**columns, failed=failed)
 
     def keep_keypoints(self, found: Keypoints) -> None:
         """Keep keypoints and which windows could not be read."""
         failed = np.array([_row(one) for one in found.failed], np.int64).reshape(-1, 8)
         with whole_file(self._folder / "keypoints.npz") as partial, partial.open("wb") as file:
-            np.savez(
-                file, x=found.x, y=found.y, score=found.score, wanted=found.wanted, failed=failed
-            )
+            columns = {name: getattr(found, name) for name in _COLUMNS}
+            np.savez(file, **columns, failed=failed)
 
     def statistics(self, found: SlideStatistics) -> SlideStatistics:
         """Give the statistics the first run had: those of a damaged image may change later."""
@@ -136,7 +138,7 @@ class CachedWorkers:
         if known is None:
             self.cache.keep_keypoints(fresh)
             return
-        old = Keypoints(known.x, known.y, known.score, known.wanted)
+        old = replace(known, failed=())
         self._fresh = fresh
         if rest:
             self.cache.keep_keypoints(Keypoints.concatenate([old, fresh]))

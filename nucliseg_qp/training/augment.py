@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from nucliseg_qp.training.looks import QUPATH_DAB, QUPATH_HAEMATOXYLIN
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Augmentation", "augment", "change_stains", "cut_crops", "degrade"]
+__all__ = ["Augmentation", "Views", "augment", "change_stains", "degrade"]
 
 
 @dataclass(frozen=True)
@@ -88,27 +88,57 @@ def augment(
     weight : Tensor
         float32 (n, 1, side, side), 0 or 1.
     """
-    crops, moved = cut_crops(rgbw, points, side_px, how, rng)
+    views = Views.random(len(rgbw), rgbw.shape[-1], side_px, how, rng)
+    crops, moved = views.cut_rgbw(rgbw), views.move(points)
     images = degrade(change_stains(crops[:, :3], how, rng), how, rng)
     return images, moved, (crops[:, 3:] > 0.99).float()
 
 
-def cut_crops(
-    rgbw: Tensor, points: Sequence[Tensor], side_px: int, how: Augmentation, rng: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Turn, flip, zoom, stretch and shift; beyond the canvas it is mirrored with weight 0."""
-    count, side = len(rgbw), rgbw.shape[-1]
-    matrix = _random_matrices(count, how, rng)
-    reach = side_px / 2 * torch.linalg.inv(matrix).abs().sum(dim=2)
-    slack = (side / 2 - reach).clamp(min=0.0)
-    centre = side / 2 + slack * _uniform((count, 2), -1.0, 1.0, rng)
-    inverse = torch.linalg.inv(matrix)
-    theta = torch.cat([inverse * side_px / side, (centre * 2 / side - 1)[:, :, None]], dim=2)
-    grid = functional.affine_grid(theta, [count, 4, side_px, side_px], align_corners=False)
-    crops = functional.grid_sample(rgbw, grid, padding_mode="reflection", align_corners=False)
-    inside = (grid.abs() <= 1.0).all(dim=3)
-    crops[:, 3] *= inside
-    return crops, _move_points(points, matrix, centre, side_px)
+class Views(NamedTuple):
+    """Where in their canvases crops lie.
+
+    Attributes
+    ----------
+    grid : Tensor
+        float32 (n, side, side, 2): places in the canvas, -1 to 1, for `torch`'s grid_sample.
+    matrix, centre : Tensor
+        (n, 2, 2) from canvas to crop, and (n, 2) what becomes its middle, in px.
+    """
+
+    grid: Tensor
+    matrix: Tensor
+    centre: Tensor
+
+    @classmethod
+    def random(
+        cls, count: int, canvas_px: int, side_px: int, how: Augmentation, rng: torch.Generator
+    ) -> Views:
+        """Turn, flip, zoom, stretch and shift."""
+        matrix = _random_matrices(count, how, rng)
+        reach = side_px / 2 * torch.linalg.inv(matrix).abs().sum(dim=2)
+        slack = (canvas_px / 2 - reach).clamp(min=0.0)
+        centre = canvas_px / 2 + slack * _uniform((count, 2), -1.0, 1.0, rng)
+        inverse = torch.linalg.inv(matrix)
+        shift = (centre * 2 / canvas_px - 1)[:, :, None]
+        theta = torch.cat([inverse * side_px / canvas_px, shift], dim=2)
+        grid = functional.affine_grid(theta, [count, 1, side_px, side_px], align_corners=False)
+        return cls(grid, matrix, centre)
+
+    def cut(self, canvases: Tensor, mode: str = "bilinear") -> Tensor:
+        """Give the crops of (n, c, s, s); beyond the canvas it is mirrored."""
+        return functional.grid_sample(
+            canvases, self.grid, mode=mode, padding_mode="reflection", align_corners=False
+        )
+
+    def cut_rgbw(self, rgbw: Tensor) -> Tensor:
+        """Give the crops of colour and weight, which is 0 beyond the canvas."""
+        crops = self.cut(rgbw)
+        crops[:, 3] *= (self.grid.abs() <= 1.0).all(dim=3)
+        return crops
+
+    def move(self, points: Sequence[Tensor]) -> Tensor:
+        """Give the points near the crops, (k, 3): crop index, x, y in its pixels."""
+        return _move_points(points, self.matrix, self.centre, self.grid.shape[1])
 
 
 def _move_points(points: Sequence[Tensor], matrix: Tensor, centre: Tensor, side_px: int) -> Tensor:

@@ -45,10 +45,13 @@ class Canvas:
         (side, side, 4): red, green, blue and a weight, 255 where the annotation counts.
     points : NDArray[np.float32]
         (k, 2): x, y in pixels; some may lie outside.
+    labels : NDArray[np.int32] or None
+        (side, side), 0 background, where there are masks.
     """
 
     rgbw: NDArray[np.uint8]
     points: NDArray[np.float32]
+    labels: NDArray[np.int32] | None = None
 
 
 class CanvasSource(Protocol):
@@ -126,7 +129,7 @@ class SyntheticSource:
         numbers = np.flatnonzero(hidden) + 1
         weight[np.isin(field.labels, numbers)] = 0
         rgbw = np.concatenate([field.image, weight], axis=2)
-        return Canvas(rgbw, field.points[~hidden].astype(np.float32))
+        return Canvas(rgbw, field.points[~hidden].astype(np.float32), field.labels)
 
 
 class CanvasBank:
@@ -211,7 +214,8 @@ def canvas_of(
     left, top = (_origin(rng, length, side_px) for length in (width, height))
     columns, rows = _mirrored(width, left, side_px), _mirrored(height, top, side_px)
     points = _mirrored_points(item.points, (width, height), (left, top), side_px)
-    return Canvas(np.ascontiguousarray(rgbw[rows][:, columns]), points)
+    labels = None if item.labels is None else np.ascontiguousarray(item.labels[rows][:, columns])
+    return Canvas(np.ascontiguousarray(rgbw[rows][:, columns]), points, labels)
 
 
 def _origin(rng: np.random.Generator, length: int, side: int) -> int:
@@ -266,7 +270,7 @@ def _guess_mpp(labels: NDArray[np.int32] | None, rng: np.random.Generator) -> fl
 def _from_field(
     field: Field, field_mpp: float, side_px: int, mpp: float, rng: np.random.Generator
 ) -> Canvas:
-    item = LabelledImage("", field.image, field.points)
+    item = LabelledImage("", field.image, field.points, field.labels)
     return canvas_of(item, field_mpp / mpp, side_px, _BORDER_STRIP_UM / mpp, rng)
 
 

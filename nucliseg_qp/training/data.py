@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def centroids(labels: NDArray[np.int32]) -> NDArray[np.float64]:
 
 
 def resized(item: LabelledImage, factor: float) -> LabelledImage:
-    """Scale image and points (labels are dropped): by area when smaller, linear when larger."""
+    """Scale image, points and labels: the image by area when smaller, linear when larger."""
     import cv2
 
     height, width = item.image.shape[:2]
@@ -107,11 +107,18 @@ def resized(item: LabelledImage, factor: float) -> LabelledImage:
     image = np.asarray(cv2.resize(item.image, size, interpolation=method), np.uint8)
     scale = np.array([size[0] / width, size[1] / height])
     mpp = None if item.mpp is None else item.mpp / float(scale[0])
-    trusted = item.trusted
+    labels, trusted = item.labels, item.trusted
+    if labels is not None:
+        labels = _nearest(labels.astype(np.float32), size).astype(np.int32)
     if trusted is not None:
-        grey = cv2.resize(trusted.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        trusted = np.asarray(grey > 0, np.bool_)
-    return LabelledImage(item.name, image, item.points * scale, mpp=mpp, trusted=trusted)
+        trusted = _nearest(trusted.astype(np.uint8), size) > 0
+    return LabelledImage(item.name, image, item.points * scale, labels, mpp, trusted)
+
+
+def _nearest(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    import cv2
+
+    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_NEAREST))
 
 
 def fold_names(names: Iterable[str], fold: int, folds: int = 3) -> tuple[str, ...]:

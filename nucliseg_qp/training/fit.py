@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ from nucliseg_qp.training.copypaste import CopyPasteSource
 from nucliseg_qp.training.data import LabelledImage, read_folder
 from nucliseg_qp.training.fit_settings import FitSettings, Unlabelled
 from nucliseg_qp.training.pseudo import pseudo_folder
+from nucliseg_qp.training.radii import RadiiSettings, fit_radii
 from nucliseg_qp.training.validate import Validation, choose_threshold, validation_set
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ _SHARES = {
     "own": 0.8,
     "pseudo": 0.15,
 }
+_RADII_SHARES = {"tissue": 0.15, "recoloured": 0.35, "fluorescence": 0.2, "synthetic": 0.3}
+"""Of what has masks."""
 
 
 def fit(settings: FitSettings, session: Session | None = None) -> Path:
@@ -80,12 +84,22 @@ def fit(settings: FitSettings, session: Session | None = None) -> Path:
     if session is not None:
         session.begin(_describe(settings, _new_net(settings), used), validation)
     net, losses = _train(settings, _sources(settings, train), session)
-    info = _describe(settings, net, used)
-    threshold, metrics = choose_threshold(KeypointModel(info, net), validation)
+    model = KeypointModel(_describe(settings, net, used), net)
+    threshold, metrics = choose_threshold(model, validation)
     metrics |= _loss_facts(losses)
     logger.info("threshold %.3f, %s", threshold, metrics)
-    info = info.model_copy(update={"threshold": threshold, "metrics": metrics})
-    return save_model(settings.out, info, net)
+    info = model.info.model_copy(update={"threshold": threshold, "metrics": metrics})
+    return save_model(settings.out, info, _with_radii(model, settings, train).net)
+
+
+def _with_radii(
+    model: KeypointModel, settings: FitSettings, train: dict[str, list[LabelledImage]]
+) -> KeypointModel:
+    if not settings.radii_steps:
+        return model
+    masked = replace(settings, shares=_RADII_SHARES, copy_paste=0.0)
+    how = RadiiSettings(settings.radii_steps, seed=settings.seed)
+    return fit_radii(model, _sources(masked, train), how)
 
 
 def _loss_facts(losses: list[float]) -> dict[str, float]:

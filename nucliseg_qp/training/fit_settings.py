@@ -67,6 +67,9 @@ class FitSettings:
         Its blocks at an eighth of the resolution.
     steps, seconds : int, float
         The budget: whichever is used up first.
+    radii_steps : int
+        Steps of teaching how far nuclei reach, afterwards and from masks (see `fit_radii`); with
+        0 this stays as it was in `start`.
     batch_size, crop_px, canvas_px : int
         Crops per step, their side, and the side of the canvases they are cut from.
     bank_size : int
@@ -103,6 +106,7 @@ class FitSettings:
     depth: int = 1
     steps: int = 100_000
     seconds: float = 1800.0
+    radii_steps: int = 0
     batch_size: int = 16
     crop_px: int = 224
     canvas_px: int = 416
