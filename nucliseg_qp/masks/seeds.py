@@ -14,6 +14,8 @@ import numpy as np
 from nucliseg_qp.geometry import RAYS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from nucliseg_qp.config import MaskSettings
@@ -23,8 +25,8 @@ __all__ = ["Zones", "draw_middles", "find_zones"]
 _SECTORS = 64
 """Directions in which a radius is known; between the network's it runs evenly."""
 
-_REACHES_PX = (6, 9, 12, 16, 24)
-"""Nuclei are drawn in groups of about one size: small ones look at few pixels."""
+_REACHES_PX = np.array([6, 9, 12, 16, 24])
+"""Largest reach of each group of nuclei but the last."""
 
 
 @dataclass(frozen=True)
@@ -68,24 +70,40 @@ def find_zones(
     mpp : float
         Pixel size of ``red`` in um.
     """
-    seeds = np.zeros(red.shape, np.int32)
-    near = np.zeros(red.shape, bool)
     fine = radii_px @ _between()
     farthest = settings.reach_share * fine + np.float32(settings.margin_um / mpp)
     farthest = np.minimum(farthest, np.float32(settings.reach_um / mpp))
     largest_um = min(settings.reach_um, np.sqrt(settings.max_area_um2 / np.pi))
     surely = np.minimum(settings.seed_share * fine, np.float32(largest_um / mpp))
-    reach = farthest.max(axis=1, initial=0)
-    for smallest, largest in zip((0, *_REACHES_PX), (*_REACHES_PX, np.inf), strict=True):
-        group = np.flatnonzero((reach >= smallest) & (reach < largest))
-        if len(group):
-            template = _template(int(np.ceil(reach[group].max())))
-            middles = np.floor(keypoints[group]).astype(np.int32)
-            near[template.places(middles, farthest[group], red.shape)[1]] = True
-            owner, at = template.places(middles, surely[group], red.shape)
-            seeds[at] = group[owner] + 1
-    draw_middles(seeds, keypoints)
-    return Zones(seeds, near & (red <= palest) & (seeds == 0))
+    rim = int(np.ceil(settings.reach_um / mpp))
+    # The rim is for what lies beyond the image: that costs less than to look for it.
+    seeds = np.zeros([side + 2 * rim for side in red.shape], np.int32)
+    near = np.zeros(seeds.shape, bool)
+    reach = np.ceil(farthest.max(axis=1, initial=0))
+    middles = _flat(keypoints, rim, seeds.shape[1])
+    for group, reach_px in _groups(reach):
+        star = _star(reach_px, seeds.shape[1])
+        near.reshape(-1)[star.places(middles[group], farthest[group])[0]] = True
+        place, count = star.places(middles[group], surely[group])
+        seeds.reshape(-1)[place] = np.repeat(group.astype(np.int32) + 1, count)
+    inside = tuple(slice(rim, rim + side) for side in red.shape)
+    own = np.ascontiguousarray(seeds[inside])
+    draw_middles(own, keypoints)
+    return Zones(own, near[inside] & (red <= palest) & (own == 0))
+
+
+def _flat(keypoints: NDArray[np.float64], rim: int, width: int) -> NDArray[np.int32]:
+    """Give the place of each keypoint's pixel in an image with a rim, of this width with it."""
+    column, row = np.floor(keypoints).astype(np.int32).T
+    return np.asarray((row + rim) * np.int32(width) + (column + rim), np.int32)
+
+
+def _groups(reach_px: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """Give rows of about one reach, and the largest of them; small ones look at few pixels."""
+    largest = np.searchsorted(_REACHES_PX, reach_px)
+    for size in np.unique(largest).tolist():
+        group = np.flatnonzero(largest == size)
+        yield group, int(reach_px[group].max())
 
 
 def draw_middles(
@@ -112,43 +130,30 @@ def draw_middles(
         labels[y, x] = drawn
 
 
-class _Template(NamedTuple):
-    """The pixels around a middle one: where, how far, and in which sector."""
+class _Star(NamedTuple):
+    """The pixels around a middle one: how much further in a flat image, how far, which sector."""
 
-    down: NDArray[np.int32]
-    across: NDArray[np.int32]
+    step: NDArray[np.int32]
     distance_px: NDArray[np.float32]
     sector: NDArray[np.int64]
 
     def places(
-        self,
-        middles: NDArray[np.int32],
-        radii_px: NDArray[np.float32],
-        shape: tuple[int, ...],
-    ) -> tuple[NDArray[np.int64], tuple[NDArray[np.int32], NDArray[np.int32]]]:
-        """Give owners, and rows and columns, of the pixels within the radii of each middle."""
+        self, middles: NDArray[np.int32], radii_px: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Give the places within the radii of each middle, and how many each has."""
         inside = self.distance_px <= radii_px.take(self.sector, axis=1)
-        owner, cell = np.divmod(np.flatnonzero(inside), len(self.distance_px))
-        column = middles[:, 0].take(owner) + self.across.take(cell)
-        row = middles[:, 1].take(owner) + self.down.take(cell)
-        there = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
-        if there.all():
-            return owner, (row, column)
-        return owner[there], (row[there], column[there])
+        return (middles[:, None] + self.step)[inside], np.count_nonzero(inside, axis=1)
 
 
 @lru_cache(maxsize=64)
-def _template(reach_px: int) -> _Template:
+def _star(reach_px: int, width: int) -> _Star:
     down, across = np.mgrid[-reach_px : reach_px + 1, -reach_px : reach_px + 1]
     distance = np.hypot(down, across)
     disc = distance <= reach_px
     turn = np.arctan2(down, across)[disc] / (2 * np.pi)
-    return _Template(
-        down[disc].astype(np.int32),
-        across[disc].astype(np.int32),
-        distance[disc].astype(np.float32),
-        np.rint(turn * _SECTORS).astype(np.int64) % _SECTORS,
-    )
+    sector = np.rint(turn * _SECTORS).astype(np.int64) % _SECTORS
+    step = (down * width + across)[disc].astype(np.int32)
+    return _Star(step, distance[disc].astype(np.float32), sector)
 
 
 @lru_cache(maxsize=1)
