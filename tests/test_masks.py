@@ -14,7 +14,7 @@ from nucliseg_qp.config import MaskSettings
 from nucliseg_qp.geometry import Region, Tile
 from nucliseg_qp.keypoints.search import Keypoints
 from nucliseg_qp.masks.outlines import GreyBorder, trace_outlines
-from nucliseg_qp.masks.seeds import draw_seeds, seed_radii_px
+from nucliseg_qp.masks.seeds import Seeds, seed_radii_px
 from nucliseg_qp.masks.statistics import (
     SlideStatistics,
     histogram_of,
@@ -342,7 +342,7 @@ def test_no_two_seeds_touch_however_close_the_keypoints_are(points):
     np.fill_diagonal(gap, np.inf)
     assert (radii[:, None] + radii[None] <= gap).all()
     labels = np.zeros((100, 100), np.int32)
-    draw_seeds(labels, xy[:1], radii[:1])
+    Seeds.of(xy[:1], radii[:1], labels.shape).draw(labels)
     assert labels[int(xy[0, 1]), int(xy[0, 0])] == 1
 
 
@@ -350,7 +350,8 @@ def test_flooding_leaves_no_watershed_line_between_touching_nuclei():
     from nucliseg_qp.masks.seeds import Zones
 
     seeds = np.zeros((40, 60), np.int32)
-    draw_seeds(seeds, np.array([[20.0, 20.0], [40.0, 20.0]]), np.array([3.0, 3.0]))
+    centres = np.array([[20.0, 20.0], [40.0, 20.0]])
+    Seeds.of(centres, np.array([3.0, 3.0]), seeds.shape).draw(seeds)
     unknown = np.zeros(seeds.shape, bool)
     unknown[10:30, 10:50] = True
     image = np.full((40, 60, 3), 240, np.uint8)
@@ -423,6 +424,6 @@ def test_no_pixels_give_plain_white():
 def test_the_brightest_tissue_becomes_white():
     image = np.full((50, 50, 3), (200, 210, 220), np.uint8)
     image[:10] = (90, 80, 120)
-    adjusted = SlideStatistics.from_histogram(histogram_of(image)).adjust(image)
+    adjusted = np.dstack(SlideStatistics.from_histogram(histogram_of(image)).adjust(image))
     assert adjusted[20, 20].tolist() == [255, 255, 255]
     assert (adjusted[0, 0] > image[0, 0]).all()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from nucliseg_qp.config import MaskSettings
 
-__all__ = ["Zones", "draw_seeds", "find_zones", "seed_radii_px"]
+__all__ = ["Seeds", "Zones", "find_zones", "seed_radii_px"]
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,43 @@ class Zones:
     unknown: NDArray[np.bool_]
 
 
+class Seeds(NamedTuple):
+    """The discs of keypoints: flat places in a label image and the label drawn there, (m,) each."""
+
+    place: NDArray[np.int64]
+    label: NDArray[np.int32]
+
+    @classmethod
+    def of(
+        cls,
+        keypoints: NDArray[np.float64],
+        radii_px: NDArray[np.float64],
+        shape: tuple[int, int],
+    ) -> Seeds:
+        """Take keypoints (n, 2) as x, y in pixels and their radii, (n,); label 1 is the first."""
+        height, width = shape
+        column, row = np.floor(keypoints).astype(np.int64).T
+        radii = np.floor(radii_px).astype(np.int64)
+        parts = [(np.empty(0, np.int64), np.empty(0, np.int32))]
+        for radius in np.unique(radii).tolist():
+            alike = np.flatnonzero(radii == radius)
+            down, across = _disc_steps(radius)
+            y, x = row[alike, None] + down, column[alike, None] + across
+            inside = np.flatnonzero((y >= 0) & (y < height) & (x >= 0) & (x < width))
+            label = np.repeat((alike + 1).astype(np.int32), len(down))
+            parts.append(((y * width + x).take(inside), label.take(inside)))
+        place, label = map(np.concatenate, zip(*parts, strict=True))
+        return cls(place, label)
+
+    def draw(self, labels: NDArray[np.int32]) -> None:
+        """Draw the discs into a label image of the shape they were made for, in place."""
+        labels.reshape(-1)[self.place] = self.label
+
+
 def find_zones(
     red: NDArray[np.uint8],
     keypoints: NDArray[np.float64],
-    radii_px: NDArray[np.float64],
+    discs: Seeds,
     levels: tuple[float, float],
     settings: MaskSettings,
     mpp: float,
@@ -52,8 +85,8 @@ def find_zones(
         Adjusted and smoothed red channel.
     keypoints : ndarray, shape (n, 2)
         x, y in pixels of ``red``, all inside.
-    radii_px : ndarray, shape (n,)
-        From `seed_radii_px`.
+    discs : Seeds
+        Those of the keypoints.
     levels : tuple of float
         Foreground is darker than the first; no nucleus ends in a pixel paler than the second.
     settings : MaskSettings
@@ -71,7 +104,7 @@ def find_zones(
     # Pale chromatin in the middle of a nucleus holds its rim to its seed; a pale rim is nobody's.
     held = np.asarray(cv2.erode(foreground, grow), np.uint8) | (red <= palest)
     seeds = np.zeros(red.shape, np.int32)
-    draw_seeds(seeds, keypoints, radii_px)
+    discs.draw(seeds)
     near = _near(red.shape, keypoints, settings.reach_um / mpp)
     unknown = cv2.bitwise_and(cv2.bitwise_and(foreground, near), held)
     return Zones(seeds, (unknown > 0) & (seeds == 0))
@@ -86,40 +119,11 @@ def seed_radii_px(
     full = np.full(len(keypoints), settings.seed_radius_um / mpp)
     if len(keypoints) < 2:
         return full
-    neighbour_px = cKDTree(keypoints).query(keypoints, k=2)[0][:, 1]
+    # Who is farther than this does not matter, and not to look there takes half the time.
+    limit_px = full[0] / settings.seed_share
+    tree = cKDTree(keypoints, balanced_tree=False)
+    neighbour_px = tree.query(keypoints, k=2, distance_upper_bound=limit_px)[0][:, 1]
     return np.asarray(np.minimum(full, settings.seed_share * neighbour_px), np.float64)
-
-
-def draw_seeds(
-    labels: NDArray[np.int32],
-    keypoints: NDArray[np.float64],
-    radii_px: NDArray[np.float64],
-    numbers: NDArray[np.int32] | None = None,
-) -> None:
-    """Draw the disc of each keypoint into a label image, in place.
-
-    Parameters
-    ----------
-    labels : ndarray of int32, shape (h, w)
-        Changed.
-    keypoints : ndarray, shape (n, 2)
-        x, y in pixels.
-    radii_px : ndarray, shape (n,)
-        Radius of each disc.
-    numbers : ndarray of int32, shape (n,), optional
-        What is drawn, 1 to n when left out.
-    """
-    height, width = labels.shape
-    column, row = np.floor(keypoints).astype(np.int64).T
-    radii = np.floor(radii_px).astype(np.int64)
-    drawn = np.arange(1, len(row) + 1) if numbers is None else numbers
-    for radius in np.unique(radii).tolist():
-        alike = np.flatnonzero(radii == radius)
-        down, across = _disc_steps(radius)
-        y, x = row[alike, None] + down, column[alike, None] + across
-        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        number = np.broadcast_to(drawn[alike, None], y.shape)
-        labels[y[inside], x[inside]] = number[inside]
 
 
 @lru_cache(maxsize=64)
@@ -140,9 +144,9 @@ def _near(
     import cv2
 
     near = np.zeros(shape[:2], np.uint8)
-    radius = int(reach_px)
-    for centre in np.floor(keypoints).astype(int).tolist():
-        cv2.circle(near, centre, radius, 1, thickness=-1)
+    # A line from a point to itself is OpenCV's circle, and all of them are one call.
+    dots = np.floor(keypoints).astype(np.int32)[:, None]
+    cv2.polylines(near, list(dots), isClosed=True, color=1, thickness=2 * int(reach_px))
     return near
 
 
