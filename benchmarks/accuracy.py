@@ -28,7 +28,7 @@ from nucliseg_qp.config import Settings, load_settings
 from nucliseg_qp.images.slide import open_slide
 from nucliseg_qp.nuclei import Nuclei
 from nucliseg_qp.pipeline import Analysis, Engine
-from nucliseg_qp.training.metrics import match_points
+from nucliseg_qp.training.metrics import PointScore, match_points
 
 GLIOMA_MPP = 0.33
 
@@ -49,9 +49,7 @@ class Figures:
     """Counts of one field, from which every figure follows."""
 
     name: str
-    matched: int
-    missed: int
-    spurious: int
+    points: PointScore
     same_class: int
     iou: float
     overlapped: int
@@ -61,16 +59,8 @@ class Figures:
     positive_true: float
 
     @property
-    def f1(self) -> float:
-        return 2 * self.matched / (2 * self.matched + self.missed + self.spurious)
-
-    @property
     def panoptic(self) -> float:
         return self.iou / max(1e-9, (self.outlines + self.masks) / 2)
-
-    @property
-    def accuracy(self) -> float:
-        return self.same_class / max(1, self.matched)
 
     @property
     def error(self) -> float:
@@ -143,8 +133,8 @@ def overlaps(found: np.ndarray, true: np.ndarray) -> tuple[float, int, int, int]
     return float(iou[good].sum()), int(good.sum()), *counts
 
 
-def measure(field: Field, engine: Engine, radius_px: float, border_px: float) -> Figures:
-    nuclei = analyse(field, engine)
+def measure(field: Field, nuclei: Nuclei, radius_px: float, border_px: float) -> Figures:
+    """Score the nuclei that any program found in a field; those at its border may be missed."""
     height, width = field.labels.shape
     found = np.stack([nuclei.x, nuclei.y], axis=1)
     pairs = match_points(field.points, found, radius_px)
@@ -158,9 +148,7 @@ def measure(field: Field, engine: Engine, radius_px: float, border_px: float) ->
     iou, overlapped, outlines, masks = overlaps(drawn(nuclei, field.labels.shape), field.labels)
     return Figures(
         field.path.stem,
-        int(counted.sum()),
-        int(missed),
-        int(spurious),
+        PointScore(int(counted.sum()), int(missed), int(spurious)),
         int(same.sum()),
         iou,
         overlapped,
@@ -176,32 +164,28 @@ def _inside(xy: np.ndarray, width: int, height: int, border: float) -> np.ndarra
     return (x >= border) & (x < width - border) & (y >= border) & (y < height - border)
 
 
+def summary(rows: list[Figures]) -> dict[str, float]:
+    """Pool the nuclei of all fields; PQ and the error of positive % are means over fields."""
+    points = sum((row.points for row in rows), PointScore())
+    return {
+        "F1": points.f1,
+        "precision": points.precision,
+        "recall": points.recall,
+        "PQ": float(np.mean([row.panoptic for row in rows])),
+        "class": sum(row.same_class for row in rows) / max(1, points.matched),
+        "error": float(np.mean([row.error for row in rows])),
+    }
+
+
 def report(rows: list[Figures]) -> None:
     table = Table("field", "F1", "precision", "recall", "PQ", "class", "pos % found", "pos % true")
     for row in rows:
-        table.add_row(
-            row.name,
-            f"{row.f1:.3f}",
-            f"{row.matched / max(1, row.matched + row.spurious):.3f}",
-            f"{row.matched / max(1, row.matched + row.missed):.3f}",
-            f"{row.panoptic:.3f}",
-            f"{row.accuracy:.3f}",
-            f"{row.positive_found:.1f}",
-            f"{row.positive_true:.1f}",
-        )
-    matched = sum(row.matched for row in rows)
-    wrong = sum(row.missed + row.spurious for row in rows)
+        *figures, _ = summary([row]).values()
+        last = f"{row.positive_found:.1f}", f"{row.positive_true:.1f}"
+        table.add_row(row.name, *(f"{value:.3f}" for value in figures), *last)
+    *figures, error = summary(rows).values()
     table.add_section()
-    table.add_row(
-        "all",
-        f"{2 * matched / (2 * matched + wrong):.3f}",
-        "",
-        "",
-        f"{np.mean([row.panoptic for row in rows]):.3f}",
-        f"{sum(row.same_class for row in rows) / matched:.3f}",
-        f"error {np.mean([row.error for row in rows]):.1f}",
-        "",
-    )
+    table.add_row("all", *(f"{value:.3f}" for value in figures), f"error {error:.1f}", "")
     Console().print(table)
 
 
@@ -230,7 +214,7 @@ def main() -> None:
         else:
             fields = [synthetic_field(Path(folder), number) for number in (100, 400, 1000)]
             radius_px, border_px = 12.0, 0.0
-        report([measure(field, engine, radius_px, border_px) for field in fields])
+        report([measure(one, analyse(one, engine), radius_px, border_px) for one in fields])
 
 
 def settings_of(config: Path | None, pairs: list[str]) -> Settings:

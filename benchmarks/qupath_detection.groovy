@@ -1,23 +1,19 @@
-// CPU and clock of QuPath's own positive cell detection on the whole image, run after run.
-// args: number of runs. Prints one line a run: BENCH seconds cpuSeconds detections
+// QuPath's own positive cell detection on the whole image, once for every line of a file of settings.
+// args: um per pixel, the file (one JSON object a line), a folder.
+// Writes the nuclei of line k as k.geojson, and prints: BENCH seconds cpuSeconds detections
 import java.lang.management.ManagementFactory
 
 setImageType('BRIGHTFIELD_H_DAB')
+setPixelSizeMicrons(args[0] as double, args[0] as double)
 def machine = ManagementFactory.getOperatingSystemMXBean()
-int runs = args.length > 0 ? args[0] as int : 5
-for (int k = 0; k < runs; k++) {
-    clearAllObjects()
+new File(args[1]).readLines().eachWithIndex { settings, k ->
+    removeAllObjects()
     createFullImageAnnotation(true)
     long wall = System.nanoTime(), cpu = machine.getProcessCpuTime()
-    runPlugin('qupath.imagej.detect.cells.PositiveCellDetection',
-        '{"detectionImageBrightfield":"Optical density sum","requestedPixelSizeMicrons":0.5,' +
-        '"backgroundRadiusMicrons":8.0,"medianRadiusMicrons":0.0,"sigmaMicrons":1.5,' +
-        '"minAreaMicrons":10.0,"maxAreaMicrons":400.0,"threshold":0.1,"maxBackground":2.0,' +
-        '"watershedPostProcess":true,"excludeDAB":false,"cellExpansionMicrons":0.0,' +
-        '"includeNuclei":true,"smoothBoundaries":true,"makeMeasurements":true,' +
-        '"thresholdCompartment":"Nucleus: DAB OD mean","thresholdPositive1":0.2,' +
-        '"thresholdPositive2":0.4,"thresholdPositive3":0.6,"singleThreshold":true}')
+    runPlugin('qupath.imagej.detect.cells.PositiveCellDetection', settings)
     double seconds = (System.nanoTime() - wall) / 1e9
     double cpuSeconds = (machine.getProcessCpuTime() - cpu) / 1e9
     println "BENCH ${seconds} ${cpuSeconds} ${getDetectionObjects().size()}"
+    exportObjectsToGeoJson(getDetectionObjects(), args[2] + "/${k}.geojson",
+        'FEATURE_COLLECTION', 'EXCLUDE_MEASUREMENTS')
 }

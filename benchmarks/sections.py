@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -12,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import plain
-from accuracy import measure, overlaps, synthetic_field
+from accuracy import analyse, measure, overlaps, synthetic_field
 from memory import write_large
+from qupath_cells import DEFAULTS, detections, qupath_with_launcher
 from speed import cpu_ms, engine_stages, plain_net, yardstick
 
 TILE_PX = 1024
@@ -131,9 +131,9 @@ def quality(folder: Path, _args) -> dict:
     for density in (100, 400):
         field = synthetic_field(folder, density)
         for mpp in (0.25, 0.5):
-            figures = measure(field, engine_of(mpp), 12.0, 0.0)
+            figures = measure(field, analyse(field, engine_of(mpp)), 12.0, 0.0)
             name = f"{density} nuclei a tile, outlines at {mpp} um"
-            result[name] = {"PQ": figures.panoptic, "F1": figures.f1}
+            result[name] = {"PQ": figures.panoptic, "F1": figures.points.f1}
         with open_slide(field.path) as slide:
             done = plain.analyse(slide, field.points, plain_net(), folder / "plain.json", 2)
         iou, _, one, other = overlaps(done.labels, field.labels)
@@ -253,25 +253,16 @@ def start(folder: Path, args) -> dict:
 
 def qupath(folder: Path, args) -> dict:
     """QuPath's own positive cell detection, headless, in a Java process of its own."""
-    from nucliseg_qp.qupath.install import find_qupath
-
-    install = find_qupath()
-    launcher = install.folder / "bin" / "QuPath" if install else None
-    if launcher is None or not launcher.exists():
+    install = qupath_with_launcher()
+    if install is None:
         return {"skipped": "no QuPath with bin/QuPath is installed"}
     path, _ = slide_of(folder, 2 * TILE_PX)
-    script = Path(__file__).with_name("qupath_detection.groovy")
-    done = subprocess.run(
-        [launcher, "script", "-i", path, "-a", str(args.runs + 2), script],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    rows = re.findall(r"^BENCH (\S+) (\S+) (\d+)", done.stdout, re.MULTILINE)
     # The first two warm Java's compiler.
-    runs = [{"cpu": float(cpu) * 1e3} for _, cpu, _ in rows[2:]]
+    runs = detections(install, path, 0.25, [DEFAULTS] * (args.runs + 2))
     return {
-        "CPU ms per tile": median(run["cpu"] for run in runs) / 4,
-        "first run": float(rows[0][1]) * 1e3 / 4,
-        "nuclei per tile": int(rows[-1][2]) / 4,
+        "CPU ms per tile": median(run.cpu_s for run in runs[2:]) * 1e3 / 4,
+        "first run": runs[0].cpu_s * 1e3 / 4,
+        "nuclei per tile": len(runs[-1].nuclei) / 4,
         "version": install.version,
     }
 

@@ -77,7 +77,7 @@ class TissueSettings(_Frozen):
 class TileSettings(_Frozen):
     """How the slide is cut; the nuclei found do not depend on it."""
 
-    size_px: Annotated[Annotated[int, Field(ge=64, le=8192)], _flag("--tile-size")] = 768
+    size_px: Annotated[Annotated[int, Field(ge=64, le=8192)], _flag("--tile-size")] = 1024
     """Side of a tile's core in pixels of the resolution at which outlines are made."""
     origin_x_px: int = 0
     """Shift of the tile grid to the right, in pixels of the full-resolution image."""

@@ -444,6 +444,6 @@ def test_no_pixels_give_plain_white():
 def test_the_brightest_tissue_becomes_white():
     image = np.full((50, 50, 3), (200, 210, 220), np.uint8)
     image[:10] = (90, 80, 120)
-    adjusted = SlideStatistics.from_histogram(histogram_of(image)).adjust(image)
+    adjusted = np.dstack(SlideStatistics.from_histogram(histogram_of(image)).adjust(image))
     assert adjusted[20, 20].tolist() == [255, 255, 255]
     assert (adjusted[0, 0] > image[0, 0]).all()

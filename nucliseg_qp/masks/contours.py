@@ -9,9 +9,20 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Contours", "following", "mended_contours", "preceding", "run_starts"]
+__all__ = [
+    "Contours",
+    "following",
+    "mended_contours",
+    "places",
+    "preceding",
+    "run_starts",
+    "spread",
+]
 
 Value = TypeVar("Value", bound=np.generic)
+
+ROOMY_PX = 13
+"""A piece that encloses another with an inside has this many pixels at least."""
 
 
 class Contours(NamedTuple):
@@ -25,13 +36,15 @@ class Contours(NamedTuple):
         """Give some contours, by number."""
         first, number = self.start[chosen], self.start[chosen + 1] - self.start[chosen]
         start = np.concatenate([[0], np.cumsum(number)])
-        pixel = np.repeat(first - start[:-1], number)
-        pixel += np.arange(len(pixel))
-        return Contours(self.xy.take(pixel, axis=0), start, self.owner[chosen])
+        return Contours(self.xy.take(spread(first, number), axis=0), start, self.owner[chosen])
 
     def one(self, index: int) -> NDArray[np.int32]:
         """Give the border pixels of one contour, (k, 2)."""
         return self.xy[self.start[index] : self.start[index + 1]]
+
+    def some(self, chosen: NDArray[np.bool_]) -> list[NDArray[np.int32]]:
+        """Give the border pixels of contours, by mask."""
+        return [self.one(index) for index in np.flatnonzero(chosen).tolist()]
 
 
 def mended_contours(labels: NDArray[np.int32], count: int) -> tuple[Contours, NDArray[np.int64]]:
@@ -51,16 +64,16 @@ def mended_contours(labels: NDArray[np.int32], count: int) -> tuple[Contours, ND
         One contour for each label that occurs, in order, and the pixels of each label, (count,).
     """
     pieces = _trace(labels)
-    best, size_px = _largest(pieces, count)
+    enclosed = _enclosed_px(pieces)
+    best, size_px = _largest(pieces.owner, enclosed, count)
     found = best >= 0
     outer = pieces.take(best[found])
-    # As many pixels in islands as in holes would go unseen by their number alone.
-    number = np.bincount(pieces.owner, minlength=count + 1)[1:]
-    broken = (_found_px(labels, count) != size_px) | (number > 1)
-    if broken.any():
+    # Who has fewer pixels than its borders enclose has holes.
+    holed = _found_px(labels, count) != np.bincount(pieces.owner, enclosed, count + 1)[1:]
+    if len(outer.owner) < len(pieces.owner) or holed.any():
         drawn = np.ascontiguousarray(labels)
-        _clear_islands(drawn, pieces, best)
-        _mend(drawn, outer, size_px[found], broken[found])
+        _clear_islands(drawn, pieces, enclosed, best[found])
+        _mend(drawn, outer, size_px[found], holed[found])
         if drawn is not labels:
             labels[:] = drawn
     return outer, size_px
@@ -79,13 +92,14 @@ def _trace(labels: NDArray[np.int32]) -> Contours:
     return every.take(np.flatnonzero(every.owner > 0))
 
 
-def _largest(pieces: Contours, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _largest(
+    owner: NDArray[np.int32], enclosed: NDArray[np.int64], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Give the largest piece of each label by number, -1 for none, and the pixels it encloses."""
     best, size_px = np.full(count, -1), np.zeros(count, np.int64)
-    enclosed = _enclosed_px(pieces)
-    order = np.lexsort((enclosed, pieces.owner))
-    last = order[np.flatnonzero(np.diff(pieces.owner[order], append=0))]
-    row = pieces.owner[last] - 1
+    order = np.lexsort((enclosed, owner))
+    last = order[np.flatnonzero(np.diff(owner[order], append=0))]
+    row = owner[last] - 1
     best[row], size_px[row] = last, enclosed[last]
     return best, size_px
 
@@ -102,30 +116,38 @@ def _enclosed_px(contours: Contours) -> NDArray[np.int64]:
     return (np.abs(np.add.reduceat(twice, start[:-1], dtype=np.int64)) + steps) // 2 + 1
 
 
-def _clear_islands(labels: NDArray[np.int32], pieces: Contours, best: NDArray[np.int64]) -> None:
+def _clear_islands(
+    labels: NDArray[np.int32],
+    pieces: Contours,
+    enclosed: NDArray[np.int64],
+    best: NDArray[np.int64],
+) -> None:
     """Leave of every label the best piece; whoever lives within another is drawn again later."""
     import cv2
 
     island = np.full(len(pieces.owner), True)
-    island[best[best >= 0]] = False
-    for index in np.flatnonzero(island).tolist():
-        cv2.drawContours(labels, [pieces.one(index)], -1, 0, thickness=-1)
+    island[best] = False
+    small = enclosed < ROOMY_PX
+    # OpenCV leaves out what two contours of one call enclose.
+    cv2.drawContours(labels, pieces.some(island & small), -1, 0, thickness=-1)
+    for ring in pieces.some(island & ~small):
+        cv2.drawContours(labels, [ring], -1, 0, thickness=-1)
 
 
 def _mend(
     labels: NDArray[np.int32],
     outer: Contours,
     size_px: NDArray[np.int64],
-    broken: NDArray[np.bool_],
+    holed: NDArray[np.bool_],
 ) -> None:
-    """Draw anew the labels that were in pieces or have holes, the broken ones."""
+    """Draw anew the labels that have holes, and those that were lost by that."""
     # The small ones last: one that lies in a hole of another must not be filled over.
     order = np.argsort(-size_px, kind="stable")
-    _draw(labels, outer, order[broken[order]])
-    # Nor must one that is not broken.
+    _draw(labels, outer, order[holed[order]])
+    # Nor must one that is whole.
     shown = labels.reshape(-1).take(outer.xy[:, 1] * labels.shape[1] + outer.xy[:, 0])
     other = shown != np.repeat(outer.owner, np.diff(outer.start))
-    lost = np.logical_or.reduceat(other, outer.start[:-1]) & ~broken
+    lost = np.logical_or.reduceat(other, outer.start[:-1]) & ~holed
     _draw(labels, outer, np.flatnonzero(lost))
 
 
@@ -145,17 +167,32 @@ def _found_px(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
 
 
 def run_starts(values: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Give where runs of equal values begin, (r,), in half the time of ``flatnonzero``.
+    """Give where runs of equal values begin, (r,)."""
+    fresh = np.empty(values.size, bool)
+    fresh[:1] = True
+    np.not_equal(values[1:], values[:-1], out=fresh[1:])
+    return places(fresh)
 
-    Most words of eight places hold no beginning, so only the others are looked into.
+
+def places(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Give where a mask is true, as ``flatnonzero``, in half its time where few places are.
+
+    Most words of eight places hold none, so only the others are looked into.
     """
-    fresh = np.zeros(-(-values.size // 8) * 8, bool)
-    fresh[: values.size][:1] = True
-    np.not_equal(values[1:], values[:-1], out=fresh[1 : values.size])
-    words = fresh.view(np.uint64)
+    flat = mask.reshape(-1)
+    whole = flat.size // 8 * 8
+    words = flat[:whole].view(np.uint64)
     word = np.flatnonzero(words != 0)
     found = np.flatnonzero(words.take(word).view(bool))
-    return np.asarray(8 * word.take(found >> 3) + (found & 7), np.int64)
+    rest = whole + np.flatnonzero(flat[whole:])
+    return np.concatenate([8 * word.take(found >> 3) + (found & 7), rest])
+
+
+def spread(first: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give the places of runs one after the other: ``number`` from ``first`` on of each."""
+    place = np.repeat(first - (np.cumsum(number) - number), number)
+    place += np.arange(len(place))
+    return place
 
 
 def following(values: NDArray[Value], start: NDArray[np.int64]) -> NDArray[Value]:

@@ -73,12 +73,12 @@ class SlideStatistics:
         background = float((red * np.arange(256))[bright].sum() / total) if total else 255.0
         return cls((white[0], white[1], white[2]), threshold, background)
 
-    def adjust(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Give an RGB image of shape (h, w, 3) with the slide's white stretched to 255."""
+    def adjust(self, image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """Give an RGB image (h, w, 3) as planes with the slide's white stretched to 255."""
         import cv2
 
-        table = np.stack([_table(white) for white in self.white], axis=1)[:, None, :]
-        return np.asarray(cv2.LUT(image, table), dtype=np.uint8)
+        planes = [np.asarray(plane, np.uint8) for plane in cv2.split(image)]
+        return [_brightened(one, white) for one, white in zip(planes, self.white, strict=True)]
 
 
 def sample_statistics(
@@ -187,10 +187,12 @@ def _quantile(counts: NDArray[np.int64], share: float) -> int:
     return int(np.searchsorted(np.cumsum(counts), share * counts.sum()))
 
 
-def _table(white: float) -> NDArray[np.uint8]:
-    level = np.clip(np.rint(np.arange(256) * (255.0 / white)), 0, 255)
-    return np.asarray(level, np.uint8)
+def _brightened(levels: NDArray[np.uint8], white: float) -> NDArray[np.uint8]:
+    import cv2
+
+    return np.asarray(cv2.convertScaleAbs(levels, alpha=255.0 / white), np.uint8)
 
 
 def _stretch(counts: NDArray[np.int64], white: float) -> NDArray[np.int64]:
-    return np.bincount(_table(white), weights=counts, minlength=256).astype(np.int64)
+    levels = _brightened(np.arange(256, dtype=np.uint8), white).reshape(-1)
+    return np.bincount(levels, weights=counts, minlength=256).astype(np.int64)

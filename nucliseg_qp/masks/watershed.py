@@ -7,11 +7,13 @@ decided by its own contrast to the background.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from nucliseg_qp.geometry import Region
+from nucliseg_qp.masks.contours import places, run_starts, spread
 from nucliseg_qp.masks.outlines import GreyBorder
 from nucliseg_qp.masks.seeds import Zones, draw_middles, find_zones
 
@@ -28,6 +30,8 @@ ROUND_UM = 0.5
 """Notches and tails narrower than about twice this are rounded off."""
 BACKGROUND = 1
 """Marker of the flood; that of nucleus ``i`` is ``i + 2``."""
+
+_ONE_PIXEL = 2.0**32
 
 
 class MaskSteps(NamedTuple):
@@ -82,15 +86,15 @@ def label_nuclei(
     """
     import cv2
 
-    adjusted = smooth(statistics.adjust(image), settings.smooth_um / mpp)
+    planes = [smooth(plane, settings.smooth_um / mpp) for plane in statistics.adjust(image)]
+    adjusted, red = np.asarray(cv2.merge(planes), np.uint8), planes[RED]
     threshold = min(statistics.threshold + settings.otsu_offset, statistics.background)
-    red = np.asarray(cv2.extractChannel(adjusted, RED), np.uint8)
     share = settings.local_contrast
     palest = (1 - share) * threshold + share * statistics.background
     zones = find_zones(red, keypoints, radii_px, palest, settings, mpp)
     labels = flood(adjusted, zones)
     found = _Found.of(labels, red, keypoints, settings.reach_um / mpp)
-    darkness = found.darkness(len(keypoints), threshold)
+    darkness = found.darkness(threshold)
     limit = (1 - share) * darkness + share * statistics.background
     labels.reshape(-1)[found.beyond(limit, settings.max_area_um2 / mpp**2)] = 0
     # What the network is sure of stays, such as pale chromatin and nucleoli.
@@ -109,17 +113,18 @@ def label_nuclei(
 
 
 class _Found(NamedTuple):
-    """The pixels a flood gave to nuclei, one after the other: place, label, red and distance.
+    """The pixels a flood gave to nuclei, one after the other: flat place, label and red.
 
-    ``squared_px`` is the squared distance to the label's own keypoint; ``near`` tells which are
-    within reach of it, since a flood may run on into what only a neighbour can reach.
+    ``size`` counts those of each label, 0 to n; ``far`` are the numbers of pixels beyond reach of
+    their own keypoint, since a flood may run on into what only a neighbour can reach.
     """
 
     place: NDArray[np.int64]
     owner: NDArray[np.int64]
     level: NDArray[np.uint8]
-    squared_px: NDArray[np.float32]
-    near: NDArray[np.bool_]
+    size: NDArray[np.int64]
+    far: NDArray[np.int64]
+    centres: _Centres
 
     @classmethod
     def of(
@@ -129,43 +134,72 @@ class _Found(NamedTuple):
         keypoints: NDArray[np.float64],
         reach_px: float,
     ) -> _Found:
-        height, width = labels.shape
-        # Of a comparison, in which numpy finds the true ones four times as fast as in numbers.
-        found = labels > 0
-        place = np.flatnonzero(found)
-        owner = labels.reshape(-1).take(place).astype(np.int64)
-        row = np.repeat(np.arange(height, dtype=np.int32), np.count_nonzero(found, axis=1))
-        column = place.astype(np.int32) - row * np.int32(width)
-        x, y = np.concatenate([[[0.5, 0.5]], keypoints]).astype(np.float32).T - np.float32(0.5)
-        across, down = column - x.take(owner), row - y.take(owner)
-        squared_px = across * across + down * down
-        level = red.reshape(-1).take(place)
-        return cls(place, owner, level, squared_px, squared_px <= reach_px**2)
+        # A nucleus is hundreds of pixels but a few dozen runs.  None goes on in the next row:
+        # OpenCV leaves the outermost line of the image to nobody.
+        flat = labels.reshape(-1)
+        first = run_starts(flat)
+        number, owner = np.diff(first, append=flat.size), flat.take(first).astype(np.int64)
+        held = np.flatnonzero(owner > 0)
+        first, number, owner = first.take(held), number.take(held), owner.take(held)
+        place, each = spread(first, number), np.repeat(owner, number)
+        centres = _Centres.of(keypoints, labels.shape[1])
+        # One of the ends of a run is farthest, so that only few runs are looked into.
+        ends = (centres.squared_px(end, owner) for end in (first, first + number - 1))
+        wide = np.flatnonzero(np.maximum(*ends) > reach_px**2)
+        some = spread((np.cumsum(number) - number)[wide], number[wide])
+        far = some[centres.squared_px(place[some], each[some]) > reach_px**2]
+        size = np.bincount(owner, number, len(keypoints) + 1).astype(np.int64)
+        return cls(place, each, red.reshape(-1).take(place), size, far, centres)
 
-    def darkness(self, count: int, threshold: float) -> NDArray[np.float64]:
-        """Give the mean level of each nucleus's foreground, of label 0 to ``count``."""
+    def darkness(self, threshold: float) -> NDArray[np.float64]:
+        """Give the mean level of each nucleus's foreground, of label 0 to n."""
+        import cv2
+
         # A pale nucleus and a dark one share the slide's threshold but not the height of their
         # border: each ends where it has faded to a share of its own contrast.  What is measured
         # is the foreground it was given, not its seed, which may lie on a nucleolus.
-        dark = np.flatnonzero(self.near & (self.level < threshold))
-        owner = self.owner.take(dark)
-        size = np.bincount(owner, minlength=count + 1)
-        total = np.bincount(owner, self.level.take(dark), count + 1)
+        level = np.arange(256.0)
+        # One sum of doubles counts pixels above 2^32 and adds up levels below, exactly.
+        weight = cv2.LUT(self.level, np.where(level < threshold, level + _ONE_PIXEL, 0)).reshape(-1)
+        weight[self.far] = 0
+        size, total = np.divmod(np.bincount(self.owner, weight, len(self.size)), _ONE_PIXEL)
         return np.where(size > 0, total / np.maximum(size, 1), threshold)
 
     def beyond(self, limit: NDArray[np.float64], max_area_px: float) -> NDArray[np.int64]:
         """Give the places outside: too far, paler than the label's limit, or too much of it."""
         # Levels are whole numbers, so the limits may be: a take of bytes is the cheaper one.
         whole = np.floor(np.minimum(limit, 255)).astype(np.uint8)
-        kept = self.near & (self.level <= whole.take(self.owner))
+        kept = self.level <= whole.take(self.owner)
+        kept[self.far] = False
         gone = np.flatnonzero(~kept)
-        size = np.bincount(self.owner, minlength=len(limit))
-        size -= np.bincount(self.owner.take(gone), minlength=len(limit))
+        size = self.size - np.bincount(self.owner.take(gone), minlength=len(limit))
         large = size > max_area_px
         if large.any():
-            kept &= ~large.take(self.owner) | (self.squared_px <= max_area_px / np.pi)
+            some = np.flatnonzero(large.take(self.owner))
+            squared_px = self.centres.squared_px(self.place.take(some), self.owner.take(some))
+            kept[some[squared_px > max_area_px / np.pi]] = False
             gone = np.flatnonzero(~kept)
         return self.place.take(gone)
+
+
+class _Centres(NamedTuple):
+    """Where the keypoints of labels 0 to n are, and how many pixels a row has."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    width: int
+
+    @classmethod
+    def of(cls, keypoints: NDArray[np.float64], width: int) -> _Centres:
+        x, y = np.concatenate([[[0.5, 0.5]], keypoints]).T - 0.5
+        return cls(x, y, width)
+
+    def squared_px(self, place: NDArray[np.int64], owner: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Give the squared distance of pixels at flat places to the keypoints of their labels."""
+        row, column = np.divmod(place, self.width)
+        across, down = column - self.x.take(owner), row - self.y.take(owner)
+        squared: NDArray[np.float64] = across * across + down * down
+        return squared
 
 
 def _numbers(wanted: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -179,13 +213,15 @@ def _slices(window: Region) -> tuple[slice, slice]:
     return slice(window.y_px, window.bottom_px), slice(window.x_px, window.right_px)
 
 
-def smooth(image: NDArray[np.uint8], sigma_px: float) -> NDArray[np.uint8]:
+def smooth(plane: NDArray[np.uint8], sigma_px: float) -> NDArray[np.uint8]:
     """Blur with a Gaussian; nothing happens below a fifth of a pixel."""
     import cv2
 
     if sigma_px < 0.2:
-        return image
-    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma_px), dtype=np.uint8)
+        return plane
+    # Around half a pixel OpenCV's own size is 5, of which the outer weights are 0 in 8 bits.
+    size = 3 if sigma_px < 0.51 else 0
+    return np.asarray(cv2.GaussianBlur(plane, (size, size), sigma_px), dtype=np.uint8)
 
 
 def rounded(labels: NDArray[np.int32], radius_px: float) -> NDArray[np.int32]:
@@ -214,17 +250,15 @@ def flood(image: NDArray[np.uint8], zones: Zones) -> NDArray[np.int32]:
     # Seeds lie outside of what is unknown.
     labels = np.add(zones.seeds, ~zones.unknown, dtype=np.int32)
     cv2.watershed(image, labels)
-    line = np.flatnonzero((labels < 0) & zones.unknown)
+    between = (labels < 0) & zones.unknown
+    # The outermost line of pixels is OpenCV's own and no neighbour lies beyond it.
+    between[[0, -1]] = between[:, [0, -1]] = False
+    line = places(between)
     np.maximum(labels, BACKGROUND, out=labels)
     labels -= BACKGROUND
     flat, width = labels.reshape(-1), labels.shape[1]
-    # The outermost line of pixels is OpenCV's own and no neighbour lies beyond it.
-    row, column = np.divmod(line, width)
-    inner = (row > 0) & (row < len(labels) - 1) & (column > 0) & (column < width - 1)
-    line = line[inner]
-    steps = [down * width + across for down in (-1, 0, 1) for across in (-1, 0, 1)]
     best = np.zeros(len(line), np.int32)
-    for step in steps:
-        np.maximum(best, flat.take(line + step), out=best)
+    for down, across in product((-1, 0, 1), repeat=2):
+        np.maximum(best, flat.take(line + down * width + across), out=best)
     flat[line] = best
     return labels

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nucliseg_qp.masks.contours import run_starts
+from nucliseg_qp.masks.contours import run_starts, spread
 from nucliseg_qp.palette.rules import HUE, SATURATION, VALUE
 from nucliseg_qp.palette.stains import STAIN_COLUMNS
 
@@ -84,11 +84,8 @@ def _by_nucleus(
     row = (owner[wanted] - 1).astype(np.min_scalar_type(count))
     order = wanted[np.argsort(row, kind="stable")]
     first, size, row = first[order], size[order], owner[order] - 1
-    stop = np.cumsum(size)
-    pixel = np.repeat(first - (stop - size), size)
-    pixel += np.arange(len(pixel))
     sizes = np.bincount(row, size, count).astype(np.int64)
-    return pixel, np.concatenate([[0], np.cumsum(sizes)])
+    return spread(first, size), np.concatenate([[0], np.cumsum(sizes)])
 
 
 def _words(rgb: NDArray[np.uint8]) -> NDArray[np.uint32]:

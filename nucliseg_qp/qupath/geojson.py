@@ -36,7 +36,7 @@ HEADER = b'{"type":"FeatureCollection","features":['
 _SUFFIX = ".geojson.gz"
 _GZIP_NAMED = b"\x1f\x8b\x08\x08\0\0\0\0\0\xff"
 _BATCH = 4000
-_GZIP_LEVEL = 1  # of libdeflate: two fifths of the time of 5 for files a fifth larger
+_GZIP_LEVEL = 1  # of ISA-L: half the time of libdeflate's 1 for files 4 % larger
 
 RGB = tuple[int, int, int]
 
@@ -129,7 +129,8 @@ def _shards(lines: Iterator[bytes], shard: int | None) -> Iterator[Iterable[byte
 def _write_collection(file: BinaryIO, lines: Iterable[bytes]) -> None:
     source, before = iter(lines), HEADER + b"\n"
     while rows := list(islice(source, _BATCH)):
-        file.write(_gzip(before + b",\n".join(rows)))
+        rows[0] = before + rows[0]
+        file.write(_gzip(b",\n".join(rows)))
         before = b",\n"
     end = b"\n]}\n"
     file.write(_gzip(end if before == b",\n" else HEADER + end))
@@ -138,9 +139,9 @@ def _write_collection(file: BinaryIO, lines: Iterable[bytes]) -> None:
 def _gzip(block: bytes) -> bytes:
     # Blocks are members of one gzip file (RFC 1952), which every reader joins; the header holds no
     # time stamp, so the same nuclei give the same bytes.
-    import imagecodecs
+    from isal import igzip
 
-    return bytes(imagecodecs.gzip_encode(block, level=_GZIP_LEVEL))
+    return igzip.compress(block, _GZIP_LEVEL, mtime=0)
 
 
 def _gzip_name(path: Path) -> bytes:
