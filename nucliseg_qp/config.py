@@ -115,9 +115,9 @@ class MaskSettings(_Frozen):
     """Standard deviation of the Gaussian that quiets chromatin texture."""
     otsu_offset: Annotated[float, Field(ge=-255, le=255)] = 6.0
     """Added to the Otsu threshold (grey levels of 255); higher includes paler rims."""
-    seed_share: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    seed_share: Annotated[float, Field(gt=0, lt=1)] = 0.85
     """Share of the way from a keypoint to the border it expects that surely is nucleus."""
-    reach_share: Annotated[float, Field(ge=1, le=4)] = 1.2
+    reach_share: Annotated[float, Field(ge=1, le=4)] = 1.3
     """A nucleus ends within this multiple of the way to the border it expects, ..."""
     margin_um: Annotated[float, Field(ge=0, le=20)] = 0.5
     """... and this many um."""

@@ -121,8 +121,8 @@ def save_model(folder: Path, info: ModelInfo, net: KeypointUNet) -> Path:
 
     state = {k: v.detach().float().cpu().contiguous() for k, v in net.state_dict().items()}
     data = save(state)
-    facts = {"sha256": hashlib.sha256(data).hexdigest(), "width": net.width, "depth": net.depth}
-    info = info.model_copy(update=facts)
+    shape = {"width": net.width, "depth": net.depth, "halo_px": net.halo_px}
+    info = info.model_copy(update={"sha256": hashlib.sha256(data).hexdigest(), **shape})
     path = folder / f"{info.name}.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -202,10 +202,9 @@ def _build(path: Path, info: ModelInfo, data: bytes) -> KeypointUNet:
         raise ModelError(f"{path.name} is damaged: {error}", _CONVERT) from error
     net = KeypointUNet(info.width, info.depth)
     _check_state(path, net.state_dict(), state)
-    if info.halo_px < net.receptive_field_px:
+    if info.halo_px < net.halo_px:
         raise ModelError(
-            f"{path.name}: halo_px {info.halo_px} is less than the receptive field "
-            f"{net.receptive_field_px}",
+            f"{path.name}: halo_px {info.halo_px} is less than the network sees, {net.halo_px}",
             f"Set it to {net.halo_px} or more",
         )
     net.load_state_dict(state)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from nucliseg_qp.keypoints.radii import RadiiHead
+from nucliseg_qp.keypoints.radii import REACH_PX, RadiiHead
 
 __all__ = ["CELLS", "GRID_PX", "STRIDE_PX", "KeypointUNet"]
 
@@ -149,8 +149,8 @@ class KeypointUNet(nn.Module):
 
     @property
     def halo_px(self) -> int:
-        """The receptive field rounded up to the grid: a margin that makes tiles exact."""
-        return -(-self.receptive_field_px // GRID_PX) * GRID_PX
+        """A margin that makes tiles exact: what the radii look at and what that sees."""
+        return -(-(self.receptive_field_px + REACH_PX) // GRID_PX) * GRID_PX
 
     def folded(self, dtype: torch.dtype = torch.float32) -> KeypointUNet:
         """Copy this network for inference: eval mode, batch norm folded, channels last."""
