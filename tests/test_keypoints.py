@@ -300,7 +300,7 @@ def swap(path: Path, old: str, new: str) -> None:
     ("old", "new", "message"),
     [
         ("width = 8", "width = 10", "width"),
-        ("halo_px = 32", "halo_px = 24", "receptive field"),
+        ("halo_px = 48", "halo_px = 40", "less than the network sees"),
         ("threshold = 0.02", "threshold = 2.0", "threshold"),
         ("mpp = 0.6", "mpp = ", "TOML"),
         ("std = [0.25", "std = [0.0", "std"),

@@ -362,11 +362,11 @@ def test_a_seed_has_the_shape_that_the_network_expects():
     zones = find_zones(red, np.array([[32.5, 32.5]]), expected[None], 255.0, MaskSettings(), MPP)
     row, column = np.nonzero(zones.seeds)
     share = MaskSettings().seed_share
-    assert np.ptp(column) == pytest.approx(2 * 20 * share, abs=1.5)
-    assert np.ptp(row) == pytest.approx(2 * 8 * share, abs=1.5)
+    assert np.ptp(column) == pytest.approx(2 * 20 * share, abs=2)
+    assert np.ptp(row) == pytest.approx(2 * 8 * share, abs=2)
     row, column = np.nonzero(zones.unknown)
     farthest = MaskSettings().reach_share * 20 + MaskSettings().margin_um / MPP
-    assert np.ptp(column) == pytest.approx(2 * farthest, abs=1.5)
+    assert np.ptp(column) == pytest.approx(2 * farthest, abs=2)
 
 
 def test_flooding_leaves_no_watershed_line_between_touching_nuclei():

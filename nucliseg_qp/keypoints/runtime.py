@@ -166,15 +166,10 @@ class KeypointRunner:
         InputError
             When the shape or type does not fit.
         """
-        return self._passes(images, with_radii=False)
+        return [rows[:, :3] for rows in self.find(images)]
 
     def find(self, images: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
         """Find the nuclei of each image and how far they reach.
-
-        Parameters
-        ----------
-        images : NDArray[np.uint8]
-            As for `detect`.
 
         Returns
         -------
@@ -182,7 +177,13 @@ class KeypointRunner:
             One (k, 3 + 16) array per image: the columns of `detect`, then the radii in input
             pixels (see `nucliseg_qp.keypoints.radii`).
         """
-        return self._passes(images, with_radii=True)
+        _check_images(images)
+        pixels = images.shape[1] * images.shape[2]
+        per_pass = 1 if self.device.is_cpu else max(1, _GPU_PIXELS_PER_PASS // pixels)
+        found: list[NDArray[np.float64]] = []
+        for start in range(0, len(images), per_pass):
+            found += self._pass(images[start : start + per_pass])
+        return found
 
     def logits(self, images: NDArray[np.uint8]) -> Tensor:
         """Compute float32 logits (n, 1, h / 2, w / 2), on the device, in a single pass."""
@@ -195,16 +196,7 @@ class KeypointRunner:
             pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device.name)
             return self._net(pixels.permute(0, 3, 1, 2))
 
-    def _passes(self, images: NDArray[np.uint8], *, with_radii: bool) -> list[NDArray[np.float64]]:
-        _check_images(images)
-        pixels = images.shape[1] * images.shape[2]
-        per_pass = 1 if self.device.is_cpu else max(1, _GPU_PIXELS_PER_PASS // pixels)
-        found: list[NDArray[np.float64]] = []
-        for start in range(0, len(images), per_pass):
-            found += self._pass(images[start : start + per_pass], with_radii=with_radii)
-        return found
-
-    def _pass(self, images: NDArray[np.uint8], *, with_radii: bool) -> list[NDArray[np.float64]]:
+    def _pass(self, images: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
         import torch
 
         from nucliseg_qp.keypoints.heatmap import find_peaks
@@ -212,10 +204,8 @@ class KeypointRunner:
         with torch.inference_mode():
             logits, features = self._maps(images)
             peaks = find_peaks(logits, self.threshold, self.info.nms_radius_px, self.info.stride)
-            table = torch.stack([peaks.x, peaks.y, peaks.score], dim=1)
-            if with_radii:
-                radii = self._radii(features, peaks.batch, peaks.x, peaks.y)
-                table = torch.cat([table, radii], dim=1)
+            radii = self._radii(features, peaks.batch, peaks.x, peaks.y)
+            table = torch.cat([torch.stack([peaks.x, peaks.y, peaks.score], dim=1), radii], dim=1)
             # Apple's GPUs have no double precision.
             rows = table.cpu().double().numpy()
             counts = torch.bincount(peaks.batch, minlength=len(images)).cpu().numpy()
