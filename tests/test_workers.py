@@ -9,20 +9,23 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from nucliseg_qp.config import Settings, load_settings
 from nucliseg_qp.engine import Engine
-from nucliseg_qp.errors import UsageError
+from nucliseg_qp.errors import NucliSegError, UsageError
 from nucliseg_qp.images.slide import open_slide
+from nucliseg_qp.keypoints.runtime import Device
 from nucliseg_qp.nuclei import Nuclei
 from nucliseg_qp.pipeline import Analysis
 from nucliseg_qp.training.slides import write_slide
 from nucliseg_qp.work import Inline
-from nucliseg_qp.workers import ProcessWorkers, open_workers, shared
+from nucliseg_qp.workers import ProcessWorkers, open_workers, processes, shared
 from nucliseg_qp.workers.cluster import DaskWorkers
+from nucliseg_qp.workers.processes import process_count
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +92,50 @@ def test_a_killed_process_costs_nothing_but_time(slide_path, engine, expected):
     assert_same_bits(found, expected)
 
 
+def test_a_process_that_ended_before_it_got_a_task_is_replaced_once(engine):
+    """Whoever was killed between two images: the next task must not end the run."""
+    with ProcessWorkers(engine, 1) as workers:
+        crew = workers._crew
+        first = crew.submit(own_id)()
+        os.kill(first, signal.SIGKILL)
+        assert wait_until(lambda: crew._pools[0]._broken, 10)
+        second = crew.submit(own_id)()
+        waiting = [crew.submit(own_id, second) for _ in range(3)]
+        assert second != first
+        assert len({wait() for wait in waiting}) == 1, "each lost task started a process of its own"
+        assert crew._load == [0]
+
+
+def test_a_task_that_always_kills_its_process_is_told(engine):
+    with ProcessWorkers(engine, 1) as workers, pytest.raises(NucliSegError, match="3 times"):
+        workers._crew.submit(die)()
+
+
+@pytest.mark.parametrize(
+    ("asked", "devices"),
+    [("auto", ["cuda:0", "cuda:1"]), ("cuda", ["cuda:0", "cuda:1"]), ("cuda:1", ["cuda:1"])],
+)
+def test_a_gpu_that_is_asked_for_gets_one_process(monkeypatch, asked, devices):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    runner = SimpleNamespace(device=Device(asked if ":" in asked else "cuda:0", "a GPU"))
+    engine = SimpleNamespace(
+        runner=runner, settings=load_settings(None, {"keypoints": {"device": asked}})
+    )
+    assert process_count(engine) == len(devices)
+    assert processes._devices(engine, len(devices)) == devices
+
+
+def own_id(_settings: str, kill: int = 0) -> int:
+    """Give the id of this process, unless it is the one to be killed."""
+    if os.getpid() == kill:
+        os.kill(kill, signal.SIGKILL)
+    return os.getpid()
+
+
+def die(_settings: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_small_slides_start_no_process(slide_path):
     """Starting Python and torch twice takes longer than the whole of a small image."""
     engine = Engine.start(Settings())
@@ -141,6 +188,18 @@ def test_a_dask_cluster_that_loses_a_worker_gives_the_same_bits(
         with open_workers(remote) as workers:
             found = analysed(slide_path, remote, workers, kill_one)
     assert_same_bits(found, expected)
+
+
+def test_a_task_that_always_kills_its_dask_worker_is_told(engine, tmp_path, monkeypatch):
+    """The image it belongs to is failed; those after it have their turn."""
+    pytest.importorskip("distributed", reason="dask is not installed")
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    with (
+        dask_cluster(tmp_path, workers=1) as (address, _),
+        DaskWorkers(engine, address) as workers,
+        pytest.raises(NucliSegError, match=r"too often.*allowed-failures"),
+    ):
+        workers._crew.submit(lambda _: os.kill(os.getpid(), signal.SIGKILL))()
 
 
 @contextmanager

@@ -167,14 +167,16 @@ def _renumber(labels: NDArray[np.int32], kept: NDArray[np.bool_]) -> None:
 
 
 def _table(keypoints: Keypoints, outlines: Outlines, view: Region, grid: MaskGrid) -> Nuclei:
-    # Beyond the image pixels are white, which draws no outline out of it.
     bounds = grid.bounds
     ring_xy = outlines.ring_xy * grid.downsample + _corner(view)
+    if view.intersection(bounds) != view:
+        # Beyond the image pixels are white, which draws no outline out of it.
+        np.clip(ring_xy, _corner(bounds), (bounds.right_px, bounds.bottom_px), out=ring_xy)
     return Nuclei(
         x=keypoints.x,
         y=keypoints.y,
         score=keypoints.score,
-        ring_xy=np.clip(ring_xy, _corner(bounds), (bounds.right_px, bounds.bottom_px)),
+        ring_xy=ring_xy,
         ring_start=outlines.ring_start,
         simple=True,
     )

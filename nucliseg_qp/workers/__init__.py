@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nucliseg_qp.work import Inline
 from nucliseg_qp.workers.cluster import DaskWorkers
-from nucliseg_qp.workers.processes import ProcessWorkers, usable_cores
+from nucliseg_qp.workers.processes import ProcessWorkers, process_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.engine import Engine
     from nucliseg_qp.work import Workers
 
-__all__ = ["DaskWorkers", "ProcessWorkers", "open_workers", "usable_cores"]
+__all__ = ["DaskWorkers", "ProcessWorkers", "open_workers"]
 
 
 @contextmanager
@@ -36,15 +36,9 @@ def open_workers(engine: Engine) -> Iterator[Workers]:
         with DaskWorkers(engine, wanted.scheduler) as cluster:
             yield cluster
         return
-    count = wanted.workers or (usable_cores() if engine.runner.device.is_cpu else _gpus())
+    count = wanted.workers or process_count(engine)
     if count == 1:
         yield Inline(engine)
         return
     with ProcessWorkers(engine, count) as processes:
         yield processes
-
-
-def _gpus() -> int:
-    import torch
-
-    return max(1, torch.cuda.device_count())

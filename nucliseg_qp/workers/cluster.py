@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from nucliseg_qp.errors import UsageError
+from nucliseg_qp.errors import NucliSegError, UsageError
 from nucliseg_qp.workers.shared import SharedWork
 
 if TYPE_CHECKING:
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["DaskWorkers"]
 
 Result = TypeVar("Result")
-
-RETRIES = 5
-"""How often a task starts again after its worker was lost."""
 
 
 class DaskWorkers(SharedWork):
@@ -60,16 +57,20 @@ class _Cluster:
     def submit(self, function: Callable[..., Result], *arguments: object) -> Callable[[], Result]:
         # Not pure: the same call on another day may find another file under the same name.
         future = self._client.submit(
-            function,
-            self._settings,
-            *arguments,
-            retries=RETRIES,
-            pure=False,
-            resources=self._resources,
+            function, self._settings, *arguments, pure=False, resources=self._resources
         )
 
         def wait() -> Result:
-            result: Result = future.result()
+            from distributed import KilledWorker
+
+            try:
+                result: Result = future.result()
+            except KilledWorker:
+                raise NucliSegError(
+                    "a task of the Dask cluster lost its worker too often",
+                    "Workers are killed where memory is short: give them more of it. How often is "
+                    "too often is `distributed.scheduler.allowed-failures` of the scheduler.",
+                ) from None
             return result
 
         return wait

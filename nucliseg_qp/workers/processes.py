@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from nucliseg_qp.errors import NucliSegError
@@ -13,11 +14,12 @@ from nucliseg_qp.workers.shared import SharedWork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     from nucliseg_qp.config import Settings
     from nucliseg_qp.engine import Engine
 
-__all__ = ["ProcessWorkers", "usable_cores"]
+__all__ = ["ProcessWorkers", "process_count"]
 
 Result = TypeVar("Result")
 
@@ -54,36 +56,40 @@ class _Processes:
 
     def submit(self, function: Callable[..., Result], *arguments: object) -> Callable[[], Result]:
         place = self._load.index(min(self._load))
+        task = partial(function, self._settings[place], *arguments)
+        future = self._given(place, task)
         self._load[place] += 1
-        future = self._pool(place).submit(function, self._settings[place], *arguments)
 
         def wait() -> Result:
             try:
-                return self._retried(place, future.result, function, arguments)
+                return self._retried(place, future, task)
             finally:
                 self._load[place] -= 1
 
         return wait
 
-    def _retried(
-        self,
-        place: int,
-        result: Callable[[], Result],
-        function: Callable[..., Result],
-        arguments: tuple[object, ...],
-    ) -> Result:
-        for _ in range(TRIES):
+    def _retried(self, place: int, future: Future[Result], task: Callable[[], Result]) -> Result:
+        for _ in range(TRIES - 1):
             try:
-                return result()
+                return future.result()
             except BrokenProcessPool:
                 # Somebody killed it, most often for memory: its tasks start again in a new one.
-                self._pools[place] = None
-                pool, settings = self._pool(place), self._settings[place]
-                result = pool.submit(function, settings, *arguments).result
-        raise NucliSegError(
-            f"a worker process ended {TRIES} times without an answer",
-            "It was probably short of memory: give fewer --workers.",
-        )
+                future = self._given(place, task)
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            raise NucliSegError(
+                f"a worker process ended {TRIES} times without an answer",
+                "It was probably short of memory: give fewer --workers.",
+            ) from None
+
+    def _given(self, place: int, task: Callable[[], Result]) -> Future[Result]:
+        """Hand a task to the process of a place, or to a new one when that has ended."""
+        try:
+            return self._pool(place).submit(task)
+        except BrokenProcessPool:
+            self._pools[place] = None
+            return self._pool(place).submit(task)
 
     def _pool(self, place: int) -> ProcessPoolExecutor:
         from multiprocessing import get_context
@@ -119,13 +125,24 @@ def _begin() -> None:
         Thread(target=follow, daemon=True).start()
 
 
+def process_count(engine: Engine) -> int:
+    """Give the number of processes where none is asked for: one per core, or per GPU in use."""
+    return usable_cores() if engine.runner.device.is_cpu else len(_cards(engine))
+
+
 def _devices(engine: Engine, count: int) -> list[str]:
+    cards = _cards(engine)
+    return [cards[place % len(cards)] for place in range(count)]
+
+
+def _cards(engine: Engine) -> list[str]:
+    """Name the devices a run may use: all GPUs unless one of them is asked for."""
     import torch
 
     name = engine.runner.device.name
     if engine.settings.keypoints.device in ("auto", "cuda") and name.startswith("cuda"):
-        return [f"cuda:{k % torch.cuda.device_count()}" for k in range(count)]
-    return [name] * count
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return [name]
 
 
 def _settings_for(settings: Settings, device: str) -> str:
