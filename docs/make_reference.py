@@ -175,7 +175,7 @@ def kind(hint: Hint) -> str:
     inner = get_args(hint)
     if get_origin(hint) is Literal:
         return " or ".join(f"`{choice}`" for choice in inner)
-    if get_origin(hint) is list:
+    if get_origin(hint) is list or inner[1:] == (...,):
         return f"one or more of: {kind(inner[0])}"
     if get_origin(hint) is tuple:
         return f"{len(inner)} numbers"

@@ -16,7 +16,7 @@ from nucliseg_qp.qupath.files import write_files
 from nucliseg_qp.qupath.lock import locked
 from nucliseg_qp.qupath.project import check_folder, write_project
 from nucliseg_qp.qupath.project_folder import ProjectFolder
-from nucliseg_qp.qupath.results import ImageResult, save_parts
+from nucliseg_qp.qupath.results import ImageResult, WrittenImage, save_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from nucliseg_qp.batch import Job, Watcher
     from nucliseg_qp.pipeline import Analysis, Engine
     from nucliseg_qp.qupath.install import Writer
-    from nucliseg_qp.qupath.results import WrittenImage
 
 __all__ = ["annotate_images"]
 
@@ -61,8 +60,10 @@ def annotate_images(
 
     Raises
     ------
-    OutputError, QuPathError
-        When the project cannot be written.
+    OutputError
+        When the project cannot be written to.
+    QuPathError
+        When the project is broken.  An image over which QuPath breaks down is a failed one.
     UsageError
         When two images have the same name.
 
@@ -127,12 +128,21 @@ class _Writing:
         if not done:
             return
         ready = [results[outcome.path] for outcome in done]
-        colours = [(one.name, one.color_rgb) for one in self.job.engine.palette.classes]
         self.watcher.stage("writing the QuPath project", len(ready))
-        write = write_project if self.writer == "paquo" else write_files
-        for outcome in _refused(done, write(self.project, ready, colours)):
+        for outcome in _refused(done, self._written(ready)):
             self.watcher.finished(outcome)
         self.watcher.advance(len(ready))
+
+    def _written(self, ready: Sequence[ImageResult]) -> list[WrittenImage]:
+        """Write images together, or one by one when QuPath breaks down over one of them."""
+        colours = [(one.name, one.color_rgb) for one in self.job.engine.palette.classes]
+        write = write_project if self.writer == "paquo" else write_files
+        try:
+            return write(self.project, ready, colours)
+        except QuPathError as error:
+            if len(ready) == 1:
+                return [WrittenImage(ready[0].image_path, problem=str(error))]
+            return [one for image in ready for one in self._written([image])]
 
 
 def _result(analysis: Analysis, outcome: ImageOutcome, engine: Engine, folder: Path) -> ImageResult:

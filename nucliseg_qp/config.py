@@ -102,7 +102,7 @@ class KeypointSettings(_Frozen):
     """What runs the network: torch, or ONNX Runtime on the CPU; auto takes torch."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
     """Windows handed to the device at once."""
-    window_px: Annotated[int, Field(ge=128, le=4096, multiple_of=8)] = 1024
+    window_px: Annotated[int, Field(ge=128, le=4096, multiple_of=8)] = 1056
     """Side of a window in network pixels; larger ones spend less on their halo."""
 
 

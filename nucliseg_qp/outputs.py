@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -118,11 +119,19 @@ def make_folder(path: Path) -> Path:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, lasting: bool = True) -> Iterator[Path]:
     """Write a file that appears under its name only when it is complete.
 
     The block writes to the path it is given, a temporary neighbour; on success that one takes the
     final name in one step, on any error it is removed and what stood there before stays.
+
+    Parameters
+    ----------
+    path : Path
+        The final name.
+    lasting : bool
+        Whether the name waits until the content is on the disk, so that a power cut leaves the
+        old file or the new one.  What can be made again need not wait.
 
     Raises
     ------
@@ -133,6 +142,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     partial = _partial(path)
     try:
         yield partial
+        if lasting:
+            _sync(partial)
         partial.replace(path)
     except OSError as error:
         raise _cannot_write(path, error) from error
@@ -181,6 +192,16 @@ def remove_partials(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    with path.open("r+b") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            # Some network file systems know no such thing; a full disk may show only here.
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+                raise
 
 
 def _partial(path: Path) -> Path:

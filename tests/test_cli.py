@@ -402,11 +402,11 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(cli, tmp_path, small_slide)
 
 
 def test_flags_win_over_environment_and_that_over_the_file(cli, tmp_path, monkeypatch):
-    (tmp_path / "mine.toml").write_text("[masks]\nreach_um = 7.0\ngrow_um = 0.5\n")
+    (tmp_path / "mine.toml").write_text("[masks]\nreach_um = 7.0\nmargin_um = 0.7\n")
     monkeypatch.setenv("NUCLISEG_QP_MASKS_REACH_UM", "8.0")
     said = cli("settings", "--config", "mine.toml")
     assert "reach_um = 8.0" in said.out
-    assert "grow_um = 0.5" in said.out
+    assert "margin_um = 0.7" in said.out
     assert "reach_um = 9.0" in cli("settings", "-c", "mine.toml", "--masks.reach-um", "9").out
 
 

@@ -117,6 +117,14 @@ def test_written_pages_are_those_of_the_code():
         assert path.read_text(encoding="utf-8") == text, "run: python docs/make_reference.py"
 
 
+@pytest.mark.parametrize(
+    ("hint", "words"),
+    [(tuple[Path, ...], "one or more of: path"), (tuple[float, float, float], "3 numbers")],
+)
+def test_a_value_is_told_as_what_it_is(hint, words):
+    assert maker.kind(hint) == words
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_options_of_the_help_and_of_the_reference_are_the_same(verb):
     page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from scipy import ndimage
 from nucliseg_qp.config import MaskSettings
 from nucliseg_qp.geometry import RAYS, Region, Tile
 from nucliseg_qp.keypoints.search import Keypoints
+from nucliseg_qp.masks.contours import places
 from nucliseg_qp.masks.outlines import GreyBorder, trace_outlines
 from nucliseg_qp.masks.seeds import Zones, find_zones
 from nucliseg_qp.masks.statistics import (
@@ -257,6 +258,12 @@ def test_touching_nuclei_are_parted_between_their_keypoints():
     assert masks.labels[64, 76] == 2
     areas = np.bincount(masks.labels.ravel())[1:]
     assert areas.min() > 0.8 * areas.max()
+
+
+@given(st.lists(st.sampled_from([False, False, False, True]), max_size=70), st.integers(0, 9))
+def test_no_pixel_is_overlooked_however_long_a_row_of_words_is(marks, start):
+    mask = np.array([False] * 9 + marks, bool)[start:]
+    assert places(mask).tolist() == np.flatnonzero(mask).tolist()
 
 
 def test_rounding_takes_notches_and_tails_away_and_keeps_everything_else():

@@ -20,9 +20,10 @@ import pytest
 from project_samples import ODD_NAME, add_view, files, make_project, numbers, state, statuses
 
 from nucliseg_qp import cli
-from nucliseg_qp.errors import OutputError
+from nucliseg_qp.errors import OutputError, QuPathError
 from nucliseg_qp.projects import run as project_run
 from nucliseg_qp.qupath.held import EntryResult, Parent
+from nucliseg_qp.qupath.lock import locked
 from nucliseg_qp.qupath.project_folder import ProjectFolder
 from nucliseg_qp.qupath.worker import QuPathWorker
 
@@ -328,6 +329,71 @@ def test_damaged_images_stay_as_they_are_and_the_others_are_done(project, capsys
     assert "relink" in told
     assert "could not be read" in told
     assert "interrupted save" in told
+
+
+def test_a_damaged_image_keeps_no_other_from_being_counted_and_collected(
+    qupath_probe, project, tmp_path, capsys
+):
+    qupath_probe.run_script(project, SAVE)
+    data = project / "data" / "2" / "data.qpdata"
+    data.write_bytes(data.read_bytes()[:-40])
+    before = numbers(project, 2)
+    assert cli.run(["report", str(project), "--refresh", "--json"]) == 1
+    [problem] = json.loads(capsys.readouterr().out)["problems"]
+    assert "data.qpdata is damaged" in problem
+    assert numbers(project, 2) == before
+    assert "Mine" in [one["class_name"] for one in numbers(project, 1)["areas"]]
+    out = tmp_path / "review"
+    assert cli.run(["review", "collect", str(project), "-o", str(out), "--image", "#2"]) == 5
+    some = ["--image", "#1", "--image", "#2"]
+    assert cli.run(["review", "collect", str(project), "-o", str(out), *some]) == 1
+    review = json.loads((out / "review.json").read_text())
+    assert [one["entry"] for one in review["images"]] == ["1"]
+    assert "data.qpdata is damaged" in review["notes"][-1]
+
+
+def test_numbers_are_not_counted_again_while_a_run_works(project, capsys):
+    with locked(ProjectFolder(project).run_lock):
+        assert cli.run(["report", str(project), "--refresh"]) == 5
+    assert "another nucliseg-qp works on this project" in capsys.readouterr().err
+
+
+def test_a_scope_that_no_image_has_loses_nothing(project, monkeypatch, capsys):
+    before = [numbers(project, number) for number in range(1, 7)]
+    assert annotate(project, "--scope", "class:Tumour") == 2
+    assert "no chosen image has anything for --scope class:Tumour" in capsys.readouterr().err
+    for number, old in enumerate(before, start=1):
+        now = numbers(project, number)
+        assert now["status"] == "skipped"
+        for name in ("counts", "found", "digest", "run", "areas", "description", "data"):
+            assert now[name] == old[name], name
+    monkeypatch.setattr(project_run, "analyse", None)
+    assert annotate(project) == 0, "what was done is still done"
+    assert [numbers(project, number) for number in range(1, 7)] == before
+    assert statuses(project) == ["done"] * 6
+
+
+def test_an_image_that_fails_keeps_the_numbers_of_the_nuclei_it_holds(
+    qupath_probe, project, monkeypatch
+):
+    before = numbers(project, 1)
+
+    def broken(*_):
+        raise QuPathError("Java is short of memory", "Give it more.")
+
+    monkeypatch.setattr(project_run, "analyse", broken)
+    assert annotate(project, "--threshold", "0.2", "--image", "#1") == 5
+    monkeypatch.undo()
+    now = numbers(project, 1)
+    assert (now["status"], now["counts"], now["digest"]) == (
+        "failed", before["counts"], before["digest"],
+    )  # fmt: skip
+    qupath_probe.run_script(project, "removeObjects(getDetectionObjects().take(7), true)")
+    assert cli.run(["report", str(project), "--refresh"]) == 0
+    held = sum(before["counts"].values()) - 7
+    assert sum(numbers(project, 1)["counts"].values()) == held
+    row = ProjectFolder(project).report("images.csv").read_text().splitlines()[1]
+    assert row.partition(",1,")[2].startswith(f"failed,{held},")
 
 
 def empty_result(worker: QuPathWorker) -> EntryResult:

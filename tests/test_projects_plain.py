@@ -24,8 +24,10 @@ from nucliseg_qp import cli
 from nucliseg_qp.batch import SilentWatcher
 from nucliseg_qp.errors import InputError, QuPathError, UsageError
 from nucliseg_qp.geometry import Region
+from nucliseg_qp.images.scope import Scope
 from nucliseg_qp.images.slide import Slide
 from nucliseg_qp.images.transformed import CroppedSlide, Orientation, TurnedSlide
+from nucliseg_qp.nuclei import nucleus_ids
 from nucliseg_qp.projects import late
 from nucliseg_qp.projects.journal import Journal, Record
 from nucliseg_qp.projects.numbers import AreaNumbers, ImageNumbers, read_numbers
@@ -297,6 +299,40 @@ def test_a_lock_ends_with_the_process_that_holds_it(tmp_path):
         os.kill(other.pid, signal.SIGKILL)
     with locked(path, 5):
         pass
+
+
+# ---- what is kept of an image that is not done ---------------------------------------------------
+
+
+def found_with(cache: Path, engine, slide: Path) -> tuple[list[str], int]:
+    """Give the ids of an image's nuclei, and how many tiles were not computed again."""
+    from nucliseg_qp.config import TileSettings
+    from nucliseg_qp.images.slide import open_slide
+    from nucliseg_qp.pipeline import Analysis
+    from nucliseg_qp.projects.cache import CachedWorkers, TileCache
+    from nucliseg_qp.work import Inline
+
+    settings = engine.settings.model_copy(update={"tiles": TileSettings(size_px=128)})
+    engine = replace(engine, settings=settings)
+    with open_slide(slide) as opened:
+        workers = CachedWorkers(Inline(engine), TileCache(cache, "x"), "a")
+        parts = list(Analysis(opened, engine, Scope(), workers=workers).nuclei())
+    return [one for part in parts for one in nucleus_ids("a", part)], workers.reused
+
+
+@pytest.mark.parametrize("left", [b"", None, b"\0" * 4000], ids=["empty", "cut off", "zeros"])
+def test_a_file_that_a_power_cut_left_half_written_is_made_again(
+    engine, small_slide, tmp_path, left
+):
+    cache = tmp_path / "work" / "1"
+    whole, _ = found_with(cache, engine, small_slide)
+    assert found_with(cache, engine, small_slide) == (whole, 16), "all is kept"
+    tile = next(path for path in cache.glob("tile.*") if path.stat().st_size > 20_000)
+    for path in (cache / "keypoints.npz", cache / "statistics.json", tile):
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2] if left is None else left)
+        assert found_with(cache, engine, small_slide)[0] == whole, path.name
+        assert found_with(cache, engine, small_slide) == (whole, 16), "it is whole again"
 
 
 # ---- projects that move -------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from review_samples import MIXED, area, make_review, nucleus
 
-from nucliseg_qp.errors import InputError, ModelError
+from nucliseg_qp.errors import InputError, ModelError, UsageError
 from nucliseg_qp.keypoints.model import load_model
 from nucliseg_qp.review.choosing import Choice, near_enough
 from nucliseg_qp.review.finetune import FineTuned, fine_tune, reasons_against, refuse_worse
@@ -105,6 +105,14 @@ def test_a_guard_that_is_no_folder_of_tiles_is_named_before_training(reviewed_sl
     with pytest.raises(InputError, match="nothing here"):
         fine_tune([reviewed_slides], how)
     assert not (tmp_path / "out" / "training").exists()
+
+
+@pytest.mark.parametrize("second", ["site a/tiles", "site b/tiles", "held out", "painted fields"])
+def test_guards_of_one_name_are_refused_not_merged(tmp_path, second):
+    """The figures are told by name: of two of a name, one would guard nothing."""
+    guard = (tmp_path / "site a" / "tiles", tmp_path / second)
+    with pytest.raises(UsageError, match=f"the name '{guard[1].name}'"):
+        FineTuning(out=tmp_path / "out", guard=guard)
 
 
 def choice(share, own, *guards):

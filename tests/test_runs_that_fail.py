@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import tifffile
 
+import nucliseg_qp.annotate
 import nucliseg_qp.detect
 import nucliseg_qp.qupath.files
 from nucliseg_qp.annotate import annotate_images
@@ -176,6 +178,19 @@ def test_records_go_elsewhere_when_the_folder_takes_nothing(
     assert of_image("a") <= files(out)
 
 
+def test_a_result_takes_the_place_of_the_old_one_only_once_it_is_on_the_disk(tmp_path, monkeypatch):
+    (tmp_path / "numbers.json").write_text("old")
+
+    def full(_file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space"), whole_file(tmp_path / "numbers.json") as new:
+        new.write_text("new")
+    assert (tmp_path / "numbers.json").read_text() == "old"
+    assert files(tmp_path) == {"numbers.json"}
+
+
 def test_an_interrupted_run_leaves_a_summary_of_what_is_done(images, out, job):
     class Impatient(SilentWatcher):
         def finished(self, outcome: ImageOutcome) -> None:  # noqa: ARG002
@@ -203,6 +218,25 @@ def test_images_that_are_done_reach_the_project_when_the_run_ends_at_a_later_one
         annotate_images(images, tmp_path / "project", job, "files")
     project = json.loads((tmp_path / "project" / "project.qpproj").read_text(encoding="utf-8"))
     assert [one["imageName"] for one in project["images"]] == ["a.tif"]
+
+
+def test_one_image_qupath_breaks_down_over_costs_no_other(images, tmp_path, job, monkeypatch):
+    """Java ends for all images of a process, however long their analysis took."""
+    real = nucliseg_qp.annotate.write_files
+
+    def write(root, results, colours):
+        if any(one.image_path == images[1] for one in results):
+            raise QuPathError(
+                "QuPath's process ended with 1: out of memory", "Set PAQUO_JAVA_OPTS."
+            )
+        return real(root, results, colours)
+
+    monkeypatch.setattr(nucliseg_qp.annotate, "write_files", write)
+    outcomes = annotate_images(images, tmp_path / "project", job, "files")
+    assert [one.status for one in outcomes] == ["done", "failed", "done"]
+    assert (outcomes[1].exit_code, "PAQUO_JAVA_OPTS" in outcomes[1].problem) == (5, True)
+    project = json.loads((tmp_path / "project" / "project.qpproj").read_text())
+    assert [entry["imageName"] for entry in project["images"]] == ["a.tif", "c.tif"]
 
 
 def test_a_project_lists_the_images_whose_nuclei_found_room(images, tmp_path, job, monkeypatch):

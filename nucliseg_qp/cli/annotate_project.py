@@ -81,6 +81,11 @@ def annotate_whole(root: Path, job: Job, whole: WholeProject, dry_run: bool, as_
             outcomes = annotate_project(wanted, view)
     for text in (text for outcome in outcomes for text in outcome.warnings):
         show.warn(text)
+    if outcomes and all(outcome.status == "skipped" for outcome in outcomes):
+        raise UsageError(
+            f"no chosen image has anything for --scope {wanted.scope}",
+            "Check the name; upper and lower case differ. The numbers of earlier runs stay.",
+        )
     page = write_report(root)
     if outcomes or as_json:
         show_outcomes(outcomes, as_json, project=root, report=page)

@@ -28,7 +28,8 @@ def report(
     project
         project.qpproj or its folder.
     refresh
-        Count again, through QuPath, in images that were saved since.
+        Count again, through QuPath, in images that were saved since. Exits with 1 when one of
+        them cannot be read.
     """
     from nucliseg_qp.cli import show
     from nucliseg_qp.cli.answer import answer
@@ -40,8 +41,14 @@ def report(
     root = project_root(project) or project
     opened = open_project(root)
     warn_of_version(opened)
+    problems: tuple[str, ...] = ()
     if refresh:
-        show.note(f"{recount(root)} images counted again")
+        again = recount(root)
+        problems = again.problems
+        show.note(f"{again.counted} images counted again")
     page = write_report(root)
-    answer(as_json, {"report": page, **project_rows(read_images(opened))}, str(page))
-    return 0
+    rows = project_rows(read_images(opened))
+    answer(as_json, {"report": page, **rows, "problems": problems}, str(page))
+    for text in problems:
+        show.error(text)
+    return int(bool(problems))

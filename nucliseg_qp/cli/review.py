@@ -36,7 +36,8 @@ def collect(
 
     Reclassified, deleted, added, redrawn and confirmed nuclei, of each image and annotation. A
     nucleus counts as looked at when it was changed or locked, or when it lies in an annotation
-    with the name or class "Reviewed"; nothing else does.
+    with the name or class "Reviewed"; nothing else does. An image that cannot be read is told and
+    left out; the exit code is then 1.
 
     Parameters
     ----------
@@ -67,11 +68,13 @@ def collect(
         )
     file = out / "review.json"
     rows = show_review.collected_rows(found)
-    content = {"review": file, "reviewer": found.reviewer, "images": rows, "notes": found.notes}
-    answer(as_json, content, grid(rows), str(file))
+    about = {"reviewer": found.reviewer, "notes": found.notes, "problems": found.problems}
+    answer(as_json, {"review": file, "images": rows, **about}, grid(rows), str(file))
     for text in found.notes:
         show.warn(text)
-    return 0
+    for text in found.problems:
+        show.error(text)
+    return int(bool(found.problems))
 
 
 @review.command

@@ -62,8 +62,9 @@ class RadiiHead(nn.Module):
         x, y : Tensor
             float32 (k,): keypoints in input pixels.
         """
-        log: Tensor = self.layers(_around(features, image, x, y))
-        return log.exp()
+        around = _around(features, image, x, y).to(self.layers[0].weight.dtype)
+        log: Tensor = self.layers(around)
+        return log.float().exp()
 
 
 def _around(features: Tensor, image: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -72,7 +73,8 @@ def _around(features: Tensor, image: Tensor, x: Tensor, y: Tensor) -> Tensor:
     row, down = _cells(y, features.shape[2])
     rows = features.permute(0, 2, 3, 1)
     patch = rows[image[:, None, None], row[:, :, None], column[:, None, :]]
-    return torch.cat([patch.flatten(1).float(), right[:, None], down[:, None]], dim=1)
+    within = torch.stack([right, down], dim=1).to(patch.dtype)
+    return torch.cat([patch.flatten(1), within], dim=1)
 
 
 def _cells(position: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -145,7 +145,7 @@ class KeypointRunner:
         self.threshold = model.info.threshold if threshold is None else threshold
         dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
         self._net = _ready(model, self.runtime, dtype, device)
-        self._radii = model.net.folded().radii.to(device.name)
+        self._radii = model.net.folded(dtype).radii.to(device.name)
 
     def detect(self, images: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
         """Find the nuclei of each image.

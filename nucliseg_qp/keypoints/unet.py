@@ -160,7 +160,6 @@ class KeypointUNet(nn.Module):
                 module.fold()
         net = net.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         net.head.float()
-        net.radii.float()
         net.requires_grad_(False)
         return net
 

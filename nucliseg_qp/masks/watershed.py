@@ -31,7 +31,7 @@ ROUND_UM = 0.5
 BACKGROUND = 1
 """Marker of the flood; that of nucleus ``i`` is ``i + 2``."""
 
-_ONE_PIXEL = 2.0**32
+_ONE_PIXEL = 2.0**30
 
 
 class MaskSteps(NamedTuple):
@@ -159,7 +159,7 @@ class _Found(NamedTuple):
         # border: each ends where it has faded to a share of its own contrast.  What is measured
         # is the foreground it was given, not its seed, which may lie on a nucleolus.
         level = np.arange(256.0)
-        # One sum of doubles counts pixels above 2^32 and adds up levels below, exactly.
+        # One sum counts pixels above 2^30 and adds up levels below: doubles hold 4 million exactly.
         weight = cv2.LUT(self.level, np.where(level < threshold, level + _ONE_PIXEL, 0)).reshape(-1)
         weight[self.far] = 0
         size, total = np.divmod(np.bincount(self.owner, weight, len(self.size)), _ONE_PIXEL)

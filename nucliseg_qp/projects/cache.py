@@ -1,11 +1,15 @@
 """Pieces of an image that are done, kept on disk until the whole image is.
 
-A run that was cut off, or that could not read a tile, goes on where it was.
+A run that was cut off, or that could not read a tile, goes on where it was.  A file that was
+damaged meanwhile counts as missing.
 """
 
 from __future__ import annotations
 
 import shutil
+import zipfile
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +70,7 @@ class TileCache:
     def keypoints(self) -> Keypoints | None:
         """Give the keypoints that were found, None when nobody looked yet."""
         path = self._folder / "keypoints.npz"
-        if not path.is_file():
+        if not _is_whole(path):
             return None
         with np.load(path, allow_pickle=False) as file:
             failed = tuple(_tile(row) for row in file["failed"].tolist())
@@ -76,18 +80,19 @@ class TileCache:
     def keep_keypoints(self, found: Keypoints) -> None:
         """Keep keypoints and which windows could not be read."""
         failed = np.array([_row(one) for one in found.failed], np.int64).reshape(-1, 8)
-        with whole_file(self._folder / "keypoints.npz") as partial, partial.open("wb") as file:
+        path = self._folder / "keypoints.npz"
+        with whole_file(path, lasting=False) as partial, partial.open("wb") as file:
             columns = {name: getattr(found, name) for name in _COLUMNS}
             np.savez(file, **columns, failed=failed)
 
     def statistics(self, found: SlideStatistics) -> SlideStatistics:
         """Give the statistics the first run had: those of a damaged image may change later."""
         path = self._folder / "statistics.json"
-        if path.is_file():
+        with suppress(OSError, orjson.JSONDecodeError):
             known: dict[str, Any] = orjson.loads(path.read_bytes())
             white = tuple(known["white"])
             return SlideStatistics(white, known["threshold"], known["background"])
-        with whole_file(path) as partial:
+        with whole_file(path, lasting=False) as partial:
             partial.write_bytes(orjson.dumps(found))
         return found
 
@@ -165,7 +170,7 @@ class CachedWorkers:
         # A keypoint that an earlier run could not see changes the nuclei around it.
         if self._fresh is not None and len(self._fresh.inside(tile.crop)):
             return False
-        return self.cache.tile(tile).is_file()
+        return _is_whole(self.cache.tile(tile))
 
     def _kept(self, tile: Tile, nuclei: Nuclei | InputError) -> Nuclei | InputError:
         if not isinstance(nuclei, InputError):
@@ -173,6 +178,15 @@ class CachedWorkers:
             save_part(path, nuclei, nucleus_ids(self.image_name, nuclei))
             self.parts.append(path)
         return nuclei
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether an archive is there as it was written: a power cut may leave a part of it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error):
+        return False
 
 
 def _row(tile: Tile) -> list[int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nucliseg_qp.projects.journal import Journal, Record
 from nucliseg_qp.projects.notes import note_entry
-from nucliseg_qp.projects.numbers import ImageNumbers, area_numbers
+from nucliseg_qp.projects.numbers import ImageNumbers, area_numbers, read_numbers
 from nucliseg_qp.provenance import entry_metadata
 from nucliseg_qp.qupath.data_file import DataState
 
@@ -92,9 +92,31 @@ class Closing:
             )
         )
 
+    def restore(self, entry: Entry, numbers: ImageNumbers) -> None:
+        """Note again that an image is done, which a later run with another scope skipped.
+
+        Raises
+        ------
+        OutputError, QuPathError
+            When it cannot be written.
+        """
+        texts = {"NucliSeg status": "done", "NucliSeg problem": "", "NucliSeg run": numbers.run}
+        note_entry(self.folder, entry.id, texts)
+        again = replace(numbers, status="done", problem="", warnings=[])
+        again.save(self.folder.result(entry.id))
+
     def _numbers(
         self, entry: Entry, outcome: EntryOutcome, seen: Seen, data: DataState
     ) -> ImageNumbers:
+        before = read_numbers(self.folder.result(entry.id))
+        if outcome.status not in ("done", "staged") and before and before.data != DataState():
+            # Nothing was written: the nuclei of an earlier run are still there.
+            return replace(
+                before,
+                status=outcome.status,
+                problem=outcome.problem,
+                warnings=outcome.warnings,
+            )
         held = None if seen.written is None else seen.written.held
         scope = [] if seen.opened is None else [one.id for one in seen.opened.scope.parents]
         found = seen.found

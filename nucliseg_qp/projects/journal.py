@@ -60,7 +60,9 @@ class Record:
 
 
 class Journal:
-    """The last record of each image.
+    """The last record of each image that says something about its nuclei.
+
+    An image that was skipped had nothing in scope: what it holds is as the run before left it.
 
     Parameters
     ----------
@@ -75,11 +77,17 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._last = {record.entry_id: record for record in _records(path)}
+        self._last: dict[int, Record] = {}
+        for record in _records(path):
+            self._take(record)
 
     def last(self, entry_id: int) -> Record | None:
-        """Give how an image ended last."""
+        """Give how an image ended when it was last in scope."""
         return self._last.get(entry_id)
+
+    def _take(self, record: Record) -> None:
+        if record.status != "skipped":
+            self._last[record.entry_id] = record
 
     def add(self, record: Record) -> None:
         """Append a record; it is on the disk when this returns.
@@ -101,7 +109,7 @@ class Journal:
             raise OutputError(
                 f"{self._path} cannot be written ({error.strerror})", "Free the disk and run again."
             ) from error
-        self._last[record.entry_id] = record
+        self._take(record)
 
 
 def _records(path: Path) -> list[Record]:

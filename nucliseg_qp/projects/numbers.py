@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -52,9 +52,10 @@ class ImageNumbers:
     entry_id, name
         Of the entry.
     run : str
-        Name of the run.
+        Name of the run whose nuclei these are.
     status : str
-        ``done``, ``incomplete``, ``failed``, ``staged`` or ``skipped``.
+        ``done``, ``incomplete``, ``failed``, ``staged`` or ``skipped``: how the image ended last.
+        When it failed or was skipped, the numbers are still those of the run before.
     problem : str
         What went wrong.
     counts : dict of str to int
@@ -79,8 +80,6 @@ class ImageNumbers:
         Of the ids and classes found: equal for equal nuclei.
     data : DataState
         Of data.qpdata as it was left.
-    seconds : float
-        Time spent.
     """
 
     entry_id: int
@@ -99,7 +98,6 @@ class ImageNumbers:
     found: dict[str, int] = field(default_factory=dict)
     digest: str = ""
     data: DataState = field(default_factory=DataState)
-    seconds: float = 0.0
 
     def save(self, path: Path) -> None:
         """Write it as JSON.
@@ -117,8 +115,11 @@ def read_numbers(path: Path) -> ImageNumbers | None:
     """Read what `ImageNumbers.save` wrote; None when it is missing or of another version."""
     try:
         item = orjson.loads(path.read_bytes())
-        areas = [AreaNumbers(**one) for one in item["areas"]]
-        return ImageNumbers(**{**item, "areas": areas, "data": noted_state(item["data"])})
+        item["areas"] = [AreaNumbers(**one) for one in item["areas"]]
+        item["data"] = noted_state(item["data"])
+        # What another version noted besides is no matter.
+        known = [one.name for one in fields(ImageNumbers) if one.name in item]
+        return ImageNumbers(**{name: item[name] for name in known})
     except (OSError, orjson.JSONDecodeError, TypeError, KeyError):
         return None
 

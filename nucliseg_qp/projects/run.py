@@ -149,6 +149,8 @@ class ProjectRun:
         numbers = read_numbers(self._folder.result(entry.id))
         if numbers is None:
             return False
+        if numbers.status != "done":
+            self._closing.restore(entry, numbers)
         outcome.earlier, outcome.tissue_mm2 = True, numbers.tissue_mm2
         outcome.counts.update(numbers.counts)
         outcome.facts, outcome.report = numbers.facts, numbers.report

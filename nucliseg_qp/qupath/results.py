@@ -157,7 +157,7 @@ def save_part(path: Path, nuclei: Nuclei, ids: Iterable[str]) -> None:
     """
     columns = list(nuclei.measurements.values())
     values = np.stack(columns) if columns else np.empty((0, len(nuclei)), np.float32)
-    with whole_file(path) as partial, partial.open("wb") as file:
+    with whole_file(path, lasting=False) as partial, partial.open("wb") as file:
         np.savez(
             file,
             x=nuclei.x,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from nucliseg_qp.errors import InputError, QuPathError
+from nucliseg_qp.errors import InputError, NucliSegError, OutputError, QuPathError
 from nucliseg_qp.projects.selection import Selection, choose_entries, open_project
 from nucliseg_qp.qupath.project_folder import ProjectFolder
 from nucliseg_qp.qupath.worker import QuPathWorker
@@ -71,7 +71,8 @@ def collect(
     Raises
     ------
     QuPathError
-        When the project cannot be read, no image has nuclei of a run, or there is no QuPath.
+        When the project or none of its images can be read, no image has nuclei of a run, or there
+        is no QuPath.
     InputError
         When a file that was sent belongs to another image or run, or was edited.
 
@@ -87,7 +88,9 @@ def collect(
     entries = choose_entries(open_project(root), Selection(tuple(images)))
     with tempfile.TemporaryDirectory(prefix="nucliseg-qp-") as folder:
         read = _sent if sent else _asked
-        found = read(root, entries, Path(folder), advance or (lambda *_: None))
+        found, problems = read(root, entries, Path(folder), advance or (lambda *_: None))
+        if not found and problems:
+            raise problems[0]
         if not found:
             raise QuPathError(
                 f"no image of {root} has nuclei of nucliseg-qp to look at",
@@ -99,6 +102,7 @@ def collect(
             project=root.resolve().name,
             images=tuple(one.review for one in found),
             notes=tuple(note for one in found for note in _notes(one.review)),
+            problems=tuple(map(str, problems)),
         )
         write_review(out, review, [one.file for one in found])
     return review
@@ -115,16 +119,21 @@ def _notes(image: ImageReview) -> list[str]:
 
 def _asked(
     root: Path, entries: Sequence[Entry], folder: Path, advance: Callable[[str, int], None]
-) -> list[_Found]:
-    """Ask QuPath about every image."""
-    found = []
+) -> tuple[list[_Found], list[NucliSegError]]:
+    """Ask QuPath about every image; give also why some could not be read."""
+    found, problems = [], []
     with QuPathWorker(root) as worker:
         for entry in entries:
             file = folder / f"{entry.id}.geojson"
-            if worker.corrections(entry.id, file):
-                found.append(_Found(read_corrections(file), file))
-                advance(entry.name, len(found[-1].review))
-    return found
+            try:
+                if worker.corrections(entry.id, file):
+                    found.append(_Found(read_corrections(file), file))
+                    advance(entry.name, len(found[-1].review))
+            except OutputError:
+                raise
+            except NucliSegError as error:
+                problems.append(error)
+    return found, problems
 
 
 def sent_files(root: Path) -> Path:
@@ -134,8 +143,8 @@ def sent_files(root: Path) -> Path:
 
 def _sent(
     root: Path, entries: Sequence[Entry], folder: Path, advance: Callable[[str, int], None]
-) -> list[_Found]:
-    """Read what the script inside QuPath sent."""
+) -> tuple[list[_Found], list[NucliSegError]]:
+    """Read what the script inside QuPath sent: a file that was edited is refused at once."""
     _ = folder
     found = []
     for entry in entries:
@@ -147,7 +156,7 @@ def _sent(
         _check_run(file, _ledger(root, file, review), review)
         found.append(_Found(review, file))
         advance(entry.name, len(review))
-    return found
+    return found, []
 
 
 def _known_size(root: Path, entry: Entry) -> tuple[int, int] | None:

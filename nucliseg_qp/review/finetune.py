@@ -15,6 +15,7 @@ from nucliseg_qp.errors import InputError, ModelError
 from nucliseg_qp.keypoints.model import load_model, save_model
 from nucliseg_qp.outputs import whole_file
 from nucliseg_qp.review.choosing import choose, f1_of, painted
+from nucliseg_qp.review.finetune_settings import OWN_IMAGES, PAINTED_FIELDS
 from nucliseg_qp.review.lessons import annotated_images, check_enough
 from nucliseg_qp.training.coco import read_coco
 from nucliseg_qp.training.convert import convert
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from nucliseg_qp.training.session import Watcher
 
 __all__ = ["FineTuned", "fine_tune", "reasons_against", "refuse_worse"]
-
-_OWN, _PAINTED = "held out", "painted fields"
 
 
 @dataclass
@@ -83,7 +82,7 @@ def fine_tune(
     trained = load_model(train_own(_training(how, folder), watcher))
     choice = choose(start, trained, read_coco(folder, "validation"), [g for g in guards if g])
     result = FineTuned(None, choice.share)
-    tests = {_OWN: read_coco(folder, "test"), _PAINTED: painted(how.seed + 1), **tests}
+    tests = {OWN_IMAGES: read_coco(folder, "test"), PAINTED_FIELDS: painted(how.seed + 1), **tests}
     result.before = {name: f1_of(start, tiles) for name, tiles in tests.items()}
     result.after = {name: f1_of(choice.model, tiles) for name, tiles in tests.items()}
     result.reasons = reasons_against(choice.share, result.before, result.after, how.worst_loss)
@@ -136,7 +135,7 @@ def reasons_against(
     if not share:
         return ["no training result kept what the start model knew"]
     is_worse = {
-        name: after[name] <= was if name == _OWN else after[name] < was - worst_loss
+        name: after[name] <= was if name == OWN_IMAGES else after[name] < was - worst_loss
         for name, was in before.items()
     }
     return [

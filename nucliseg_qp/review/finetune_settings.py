@@ -10,7 +10,10 @@ from cyclopts import Parameter
 
 from nucliseg_qp.errors import UsageError
 
-__all__ = ["FineTuning"]
+__all__ = ["OWN_IMAGES", "PAINTED_FIELDS", "FineTuning"]
+
+OWN_IMAGES, PAINTED_FIELDS = "held out", "painted fields"
+"""What the new model is tested on besides the folders of --guard, which have their own names."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class FineTuning:
     synthetic : float
         Share of the crops that are painted, so that what is known is not forgotten.
     guard : tuple of Path
-        Folders made by `data convert` on which the new model must not be worse.
+        Folders made by `data convert` on which the new model must not be worse; each of another
+        name.
     worst_loss : float
         Largest loss of F1 elsewhere that is accepted.
     seed : int
@@ -66,3 +70,10 @@ class FineTuning:
             raise UsageError("there is no time or step to train with", "Give more than 0")
         if not 0.0 <= self.worst_loss <= 0.2:
             raise UsageError(f"--worst-loss {self.worst_loss}", "Give 0 to 0.2")
+        names = [OWN_IMAGES, PAINTED_FIELDS, *(path.name for path in self.guard)]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise UsageError(
+                f"two tests would have the name {twice[0]!r}",
+                "Each folder given with --guard is told by its name: rename one.",
+            )

@@ -48,6 +48,8 @@ class Review:
         Those with nuclei of a run.
     notes : tuple of str
         What a person should know.
+    problems : tuple of str
+        Just collected: why images could not be read; in the folder they are among the notes.
     conflicts : tuple of dict
         Of a merged review: what was left out because two people disagree.
     """
@@ -57,6 +59,7 @@ class Review:
     project: str
     images: tuple[ImageReview, ...]
     notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
     conflicts: tuple[dict[str, Any], ...] = field(default=())
 
     @property
@@ -107,7 +110,7 @@ def _content(review: Review, listed: list[dict[str, Any]]) -> dict[str, Any]:
         "collected": review.collected,
         "project": review.project,
         "images": listed,
-        "notes": list(review.notes),
+        "notes": [*review.notes, *review.problems],
         "conflicts": list(review.conflicts),
     }
 
