@@ -62,7 +62,7 @@ class RadiiHead(nn.Module):
         x, y : Tensor
             float32 (k,): keypoints in input pixels.
         """
-        around = _around(features, image, x, y).to(self.layers[0].weight.dtype)
+        around = _around(features, image, x, y).to(next(self.parameters()).dtype)
         log: Tensor = self.layers(around)
         return log.float().exp()
 
