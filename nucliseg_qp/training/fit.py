@@ -89,17 +89,21 @@ def fit(settings: FitSettings, session: Session | None = None) -> Path:
     metrics |= _loss_facts(losses)
     logger.info("threshold %.3f, %s", threshold, metrics)
     info = model.info.model_copy(update={"threshold": threshold, "metrics": metrics})
-    return save_model(settings.out, info, _with_radii(model, settings, train).net)
+    return save_model(settings.out, info, _with_radii(model, settings, train, session).net)
 
 
 def _with_radii(
-    model: KeypointModel, settings: FitSettings, train: dict[str, list[LabelledImage]]
+    model: KeypointModel,
+    settings: FitSettings,
+    train: dict[str, list[LabelledImage]],
+    session: Session | None,
 ) -> KeypointModel:
     if not settings.radii_steps:
         return model
     masked = replace(settings, shares=_RADII_SHARES, copy_paste=0.0)
     how = RadiiSettings(settings.radii_steps, seed=settings.seed)
-    return fit_radii(model, _sources(masked, train), how)
+    tell = session.teller(settings.radii_steps) if session else None
+    return fit_radii(model, _sources(masked, train), how, tell)
 
 
 def _loss_facts(losses: list[float]) -> dict[str, float]:

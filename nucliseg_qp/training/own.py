@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["compare_runs", "fit_settings", "train_own"]
 
 
+SCRATCH_RADII_STEPS = 1500
+"""A few minutes of painted fields, after a training that does not go on from a model."""
+
+
 def _teacher(how: OwnTraining) -> KeypointModel | None:
     """Give the model to go on from; none from scratch."""
     if how.start == SCRATCH:
@@ -60,6 +64,8 @@ def fit_settings(how: OwnTraining) -> FitSettings:
         nms_radius_px=info.nms_radius_px if info else plain.nms_radius_px,
         steps=how.steps,
         seconds=60.0 * how.minutes,
+        # Points teach no shapes: those of the start stay good when its network changes a little.
+        radii_steps=0 if teacher else SCRATCH_RADII_STEPS,
         batch_size=how.batch_size,
         learning_rate=how.learning_rate,
         seed=how.seed,

@@ -21,7 +21,7 @@ from nucliseg_qp.training.canvases import CanvasBank
 from nucliseg_qp.training.lightning import one_cycle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -77,7 +77,10 @@ class _Lesson:
 
 
 def fit_radii(
-    model: KeypointModel, sources: dict[str, tuple[CanvasSource, float]], how: RadiiSettings
+    model: KeypointModel,
+    sources: dict[str, tuple[CanvasSource, float]],
+    how: RadiiSettings,
+    tell: Callable[[int, float], None] | None = None,
 ) -> KeypointModel:
     """Give the model with radii that were learnt, from where they were.
 
@@ -89,6 +92,8 @@ def fit_radii(
         Source and share by name; canvases without masks teach nothing.
     how : RadiiSettings
         How long and on what.
+    tell : callable, optional
+        Gets the step and its loss.
     """
     net = copy.deepcopy(model.net)
     head = net.radii.requires_grad_(True).train()
@@ -106,6 +111,8 @@ def fit_radii(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         losses.append(float(loss.detach()))
+        if tell is not None:
+            tell(len(losses), losses[-1])
         if len(losses) % _REPORT_STEPS == 0:
             logger.info("radii: step %d, loss %.4f", len(losses), np.mean(losses[-_REPORT_STEPS:]))
     return replace(model, net=net.eval().requires_grad_(False))

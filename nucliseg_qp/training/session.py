@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import time
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,6 +113,17 @@ class Session:
         self._fields: dict[str, list[Canvas]] = {}
         self._checkpoint = settings.out / "checkpoints" / "last.ckpt"
         self._saved = read_checkpoint(self._checkpoint) if settings.resume else None
+
+    def teller(self, steps: int) -> Callable[[int, float], None]:
+        """Give what tells the watcher of a further training of so many steps."""
+        started = time.monotonic()
+
+        def tell(step: int, loss: float) -> None:
+            if self.watcher is not None:
+                left = (time.monotonic() - started) * (steps / step - 1)
+                self.watcher.step(step, loss, step / steps, left)
+
+        return tell
 
     @property
     def first_step(self) -> int:
