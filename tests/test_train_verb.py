@@ -393,3 +393,22 @@ def test_the_shares_follow_the_options(data: Path, tmp_path: Path):
     assert more is not None
     assert sum(more.values()) == pytest.approx(1.0)
     assert more["pseudo"] == pytest.approx(0.2)
+
+
+def test_shapes_are_learnt_from_scratch_with_progress_and_else_kept(data: Path, tmp_path: Path):
+    how = OwnTraining(data=(data,), out=tmp_path / "a", start="scratch", width=8, synthetic=0.4)
+    assert fit_settings(how).radii_steps > 1000
+    assert fit_settings(replace(how, start="default", width=None)).radii_steps == 0
+    told: list[tuple[int, float]] = []
+
+    class Ear:
+        def step(self, step: int, loss: float, share: float, seconds_left: float) -> None:
+            told.append((step, share))
+
+        def checked(self, step: int, figures: dict[str, float]) -> None:
+            pass
+
+    few = replace(fit_settings(how), steps=1, radii_steps=3, batch_size=2)
+    path = fit(few, Session(SessionSettings(tmp_path / "a", check_steps=9), Ear()))
+    assert told[-3:] == [(1, 1 / 3), (2, 2 / 3), (3, 1.0)]
+    assert load_model(path).net.width == 8
