@@ -729,5 +729,9 @@ def test_a_moved_project_is_mended_and_goes_on(annotated, tmp_path, capsys):
         # The first image failed meanwhile, the others are still known to be done.
         assert annotate(root) == 0
         assert "5 of 6 images were done before" in capsys.readouterr().err
+        first = min((root / "nucliseg" / "runs").iterdir())
+        (root / "nucliseg" / "results" / "2 (copy).json").write_text("{}")
+        assert cli.run(["reproduce", str(first)]) == 0
+        assert capsys.readouterr().out.count("identical") == 5, "found where they are now"
     finally:
         hidden.rename(annotated.parent)
