@@ -272,6 +272,12 @@ def test_all_is_replaced_only_after_a_yes(qupath_probe, edited, tmp_path, capsys
     assert numbers(root, 1)["report"]["kept"] == 0
 
 
+def test_nothing_is_asked_where_nothing_is_lost(project, capsys):
+    assert annotate(project, "--replace-all", "--image", "#1") == 0
+    assert "loses" not in capsys.readouterr().err
+    assert numbers(project, 1)["report"]["replaced"] > 0
+
+
 SAVE = """
 if (getProjectEntry().getID() == '1')
     addObject(PathObjects.createAnnotationObject(ROIs.createRectangleROI(9, 9, 50, 50,

@@ -94,6 +94,7 @@ def test_a_folder_without_project_is_an_error(tmp_path):
         (["PROJECT", "--scope", "somewhere"], "somewhere"),
         (["a.png", "--project", "x", "--scope", "tissue"], "project.qpproj"),
         (["PROJECT", "--image", "no such"], "no such"),
+        (["PROJECT", "--project", "x"], "is a project: it takes no --project"),
     ],
 )
 def test_options_that_contradict_each_other_are_told(project, capsys, options, told):
@@ -276,7 +277,8 @@ def test_records_that_hold_size_and_time_only_are_still_read(tmp_path):
     assert Journal(tmp_path / "j.jsonl").last(1).data == DataState(7, 9)
     ImageNumbers(1, "a", "r", "done").save(tmp_path / "1.json")
     written = orjson.loads((tmp_path / "1.json").read_bytes())
-    (tmp_path / "1.json").write_bytes(orjson.dumps({**written, "data": [7, 9]}))
+    old = {**written, "data": [7, 9], "seconds": 0.0}
+    (tmp_path / "1.json").write_bytes(orjson.dumps(old))
     assert read_numbers(tmp_path / "1.json").data == DataState(7, 9)
     (tmp_path / "1.json").write_bytes(orjson.dumps({**written, "data": []}))
     assert read_numbers(tmp_path / "1.json").data == DataState(), "there was no file"
