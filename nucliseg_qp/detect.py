@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nucliseg_qp.batch import ImageOutcome, SilentWatcher, each_image, named_images, numbered
+from nucliseg_qp.earlier import MADE_NOW, drop_records, set_records_aside
 from nucliseg_qp.errors import OutputError
 from nucliseg_qp.geometry import Region
 from nucliseg_qp.images.fingerprint import fingerprint
@@ -49,7 +50,9 @@ def detect_images(
     """Analyse images and write files for each: nuclei, table, preview; then summary and run.
 
     The files of an image appear together.  Where an image fails, files that an earlier run left
-    for it are moved to ``earlier``, so that nothing is taken for a result of this run.
+    for it are moved to ``earlier``, so that nothing is taken for a result of this run.  Summary and
+    run tell about this run only; those of earlier runs stay in ``earlier`` as long as files do that
+    they tell about.
 
     Parameters
     ----------
@@ -116,7 +119,7 @@ class _Run:
 
     def do(self, watcher: Watcher) -> None:
         # A run that is killed must not leave the summary of the one before.
-        _move([self._out.summary, self._out.run], self._out, self._out.earlier)
+        set_records_aside(self._out)
         try:
             for outcome in each_image(self._images, self._job, self._write, watcher):
                 if outcome.status == "failed":
@@ -131,8 +134,8 @@ class _Run:
         place = self._write_records()
         if place != self._out.root:
             raise self._told(OutputError(f"{self._out.root} takes no more files"), place)
-        if all(outcome.status == "done" for outcome in self.outcomes):
-            _remove([self._out.earlier.summary, self._out.earlier.run])
+        written = (one for one in self.outcomes if one.status in WRITTEN)
+        drop_records(self._out, {image_stem(one.path) for one in written})
         _remove_empty(self._out.earlier)
 
     def _write(self, analysis: Analysis, outcome: ImageOutcome) -> None:
@@ -195,7 +198,7 @@ class _Run:
     def _whose_files(self, outcome: ImageOutcome) -> str:
         stem = image_stem(outcome.path)
         if _files(self._out, stem):
-            return "this run" if outcome.status in WRITTEN else "an earlier run"
+            return MADE_NOW if outcome.status in WRITTEN else "an earlier run"
         return "an earlier run, in earlier" if _files(self._out.earlier, stem) else "none"
 
 

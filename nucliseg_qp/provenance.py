@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nucliseg_qp import __version__
+from nucliseg_qp.keypoints.model import available_models
+from nucliseg_qp.palette.classes import available_palettes
 from nucliseg_qp.processes import processor_name, usable_cores
 
 if TYPE_CHECKING:
@@ -35,8 +39,22 @@ def engine_record(engine: Engine) -> dict[str, Any]:
         "precision": engine.runner.precision,
         "runtime": engine.runner.runtime,
         "palette": engine.palette.name,
-        "settings": engine.settings.model_dump(mode="json"),
+        "palette_sha256": engine.palette.sha256,
+        "settings": _with_full_paths(engine.settings.model_dump(mode="json")),
     }
+
+
+def _with_full_paths(settings: dict[str, Any]) -> dict[str, Any]:
+    """Give settings that mean the same files whichever folder they are read in."""
+    own_files = (
+        (settings["keypoints"], "model", available_models()),
+        (settings["classes"], "palette", available_palettes()),
+    )
+    for section, name, shipped in own_files:
+        value = section[name]
+        if value is not None and value not in shipped and Path(value).is_file():
+            section[name] = os.path.abspath(value)
+    return settings
 
 
 def machine_record(engine: Engine | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 from collections import Counter
+from importlib import resources
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,7 @@ from nucliseg_qp.errors import InputError, OutputError, UsageError
 from nucliseg_qp.geometry import Region
 from nucliseg_qp.images.scope import Scope
 from nucliseg_qp.pipeline import Engine
+from nucliseg_qp.projects.reproduce import open_record
 
 PART = Scope(Region(0, 0, 400, 400))
 
@@ -105,6 +107,26 @@ def test_the_record_says_how_to_repeat_the_run(results, small_slide, engine):
     assert (image["tiles_done"], image["tiles_failed"], image["windows_failed"]) == (1, 0, 0)
     assert image["status"] == "done"
     assert load_settings(None, record["settings"]) == engine.settings
+
+
+def test_a_run_with_a_palette_of_ones_own_is_repeated_from_anywhere(
+    small_slide, tmp_path, monkeypatch
+):
+    shipped = resources.files("nucliseg_qp.palette").joinpath("presets", "hsv.toml")
+    own = tmp_path / "ours.toml"
+    own.write_bytes(shipped.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    engine = Engine.start(load_settings(None, {"classes": {"palette": "ours.toml"}}))
+    detect_images([small_slide], tmp_path / "out", Job(engine, PART))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    repetition = open_record(tmp_path / "out" / "run.json")
+    assert not repetition.warnings
+    own.write_text(own.read_text().replace("Positive", "Ki-67"))
+    assert open_record(tmp_path / "out" / "run.json").warnings == [
+        "the palette ours was edited after the run"
+    ]
 
 
 def test_the_preview_shows_outlines_in_class_colours(results):

@@ -272,6 +272,12 @@ def test_all_is_replaced_only_after_a_yes(qupath_probe, edited, tmp_path, capsys
     assert numbers(root, 1)["report"]["kept"] == 0
 
 
+def test_nothing_is_asked_where_nothing_is_lost(project, capsys):
+    assert annotate(project, "--replace-all", "--image", "#1") == 0
+    assert "loses" not in capsys.readouterr().err
+    assert numbers(project, 1)["report"]["replaced"] > 0
+
+
 SAVE = """
 if (getProjectEntry().getID() == '1')
     addObject(PathObjects.createAnnotationObject(ROIs.createRectangleROI(9, 9, 50, 50,
@@ -729,5 +735,9 @@ def test_a_moved_project_is_mended_and_goes_on(annotated, tmp_path, capsys):
         # The first image failed meanwhile, the others are still known to be done.
         assert annotate(root) == 0
         assert "5 of 6 images were done before" in capsys.readouterr().err
+        first = min((root / "nucliseg" / "runs").iterdir())
+        (root / "nucliseg" / "results" / "2 (copy).json").write_text("{}")
+        assert cli.run(["reproduce", str(first)]) == 0
+        assert capsys.readouterr().out.count("identical") == 5, "found where they are now"
     finally:
         hidden.rename(annotated.parent)

@@ -29,8 +29,10 @@ from nucliseg_qp.images.slide import Slide
 from nucliseg_qp.images.transformed import CroppedSlide, Orientation, TurnedSlide
 from nucliseg_qp.nuclei import nucleus_ids
 from nucliseg_qp.projects import late
+from nucliseg_qp.projects.job import EntryOutcome
 from nucliseg_qp.projects.journal import Journal, Record
 from nucliseg_qp.projects.numbers import AreaNumbers, ImageNumbers, read_numbers
+from nucliseg_qp.projects.record import begin_run, end_run, last_run
 from nucliseg_qp.projects.relink import relink_project
 from nucliseg_qp.projects.scope import ProjectScope, scope_of
 from nucliseg_qp.projects.selection import Selection, choose_entries, open_project
@@ -92,6 +94,7 @@ def test_a_folder_without_project_is_an_error(tmp_path):
         (["PROJECT", "--scope", "somewhere"], "somewhere"),
         (["a.png", "--project", "x", "--scope", "tissue"], "project.qpproj"),
         (["PROJECT", "--image", "no such"], "no such"),
+        (["PROJECT", "--project", "x"], "is a project: it takes no --project"),
     ],
 )
 def test_options_that_contradict_each_other_are_told(project, capsys, options, told):
@@ -274,10 +277,63 @@ def test_records_that_hold_size_and_time_only_are_still_read(tmp_path):
     assert Journal(tmp_path / "j.jsonl").last(1).data == DataState(7, 9)
     ImageNumbers(1, "a", "r", "done").save(tmp_path / "1.json")
     written = orjson.loads((tmp_path / "1.json").read_bytes())
-    (tmp_path / "1.json").write_bytes(orjson.dumps({**written, "data": [7, 9]}))
+    old = {**written, "data": [7, 9], "seconds": 0.0}
+    (tmp_path / "1.json").write_bytes(orjson.dumps(old))
     assert read_numbers(tmp_path / "1.json").data == DataState(7, 9)
     (tmp_path / "1.json").write_bytes(orjson.dumps({**written, "data": []}))
     assert read_numbers(tmp_path / "1.json").data == DataState(), "there was no file"
+
+
+def ended(number: int, status: str = "done", *, earlier: bool = False) -> EntryOutcome:
+    return EntryOutcome(Path("a"), status, entry_id=number, earlier=earlier)
+
+
+def test_a_run_that_was_cut_off_keeps_its_record_when_a_part_of_it_is_asked_for(engine, tmp_path):
+    folder = ProjectFolder(tmp_path)
+    killed = begin_run(folder, engine, "x", "image")
+    again = begin_run(folder, engine, "x", "image")
+    assert again.name == killed.name
+    end_run(folder, again, [ended(1, earlier=True)])
+    assert not last_run(folder)["finished"], "its other images are still to be done"
+    whole = begin_run(folder, engine, "x", "image")
+    end_run(folder, whole, [ended(1, earlier=True), ended(2)])
+    assert last_run(folder)["run"] == killed.name
+    assert last_run(folder)["finished"]
+    end_run(folder, begin_run(folder, engine, "x", "image"), [ended(1, earlier=True)])
+    assert last_run(folder)["run"] == killed.name, "a run with nothing to do leaves no record"
+
+
+def test_a_part_that_is_done_later_stands_in_the_record_beside_the_rest(engine, tmp_path):
+    folder = ProjectFolder(tmp_path)
+    end_run(folder, begin_run(folder, engine, "x", "image"),
+            [ended(1), ended(2), ended(3, "failed"), ended(4, "failed")])  # fmt: skip
+    end_run(folder, begin_run(folder, engine, "x", "image"), [ended(1, earlier=True), ended(3)])
+    rows = {row["entry_id"]: row for row in last_run(folder)["images"]}
+    assert [rows[n]["status"] for n in (1, 2, 3, 4)] == ["done", "done", "done", "failed"]
+    assert not rows[1]["earlier"], "this very run had done it"
+    assert not last_run(folder)["finished"]
+    end_run(folder, begin_run(folder, engine, "x", "image"), [ended(4)])
+    assert last_run(folder)["finished"]
+
+
+def polygon(path: Path) -> str:
+    ring = [[100, 100], [700, 150], [400, 600], [100, 100]]
+    path.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    return str(path)
+
+
+@pytest.mark.parametrize("part", ["region", "within", "both"])
+def test_a_part_of_an_image_is_reproduced_as_that_part(
+    small_slide, tmp_path, monkeypatch, capsys, part
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    out, outline = tmp_path / "out", polygon(tmp_path / "spot.geojson")
+    options = {"region": ["--region", "100,80,400,300"], "within": ["--within", outline]}
+    chosen = options.get(part, [*options["region"], *options["within"]])
+    assert cli.run(["detect", str(small_slide), "-o", str(out), *chosen]) == 0
+    capsys.readouterr()
+    assert cli.run(["reproduce", str(out / "run.json")]) == 0
+    assert "same counts" in capsys.readouterr().out
 
 
 HOLD = """

@@ -96,6 +96,31 @@ def test_once_the_image_succeeds_nothing_old_is_left(images, out, job):
     assert not (out / "earlier").exists()
 
 
+def test_an_image_that_fails_twice_keeps_the_record_of_the_run_that_did_it(images, out, job):
+    detect_images(images[:2], out, job)
+    record = (out / "run.json").read_bytes()
+    images[0].write_bytes(b"no image any more")
+    for some in (images[:2], images[:2], images[1:2]):
+        detect_images(some, out, job)
+        assert moved(of_image("a") | RECORDS) <= files(out)
+        assert (out / "earlier" / "run.json").read_bytes() == record
+    assert files(out) == of_image("b") | RECORDS | moved(of_image("a") | RECORDS)
+
+
+def test_images_done_one_by_one_into_a_folder_all_keep_their_record(images, out, job):
+    for one in images:
+        detect_images([one], out, job)
+    assert set(summary(out)) == {"c.tif"}, "a record tells about one run"
+    assert summary(out / "earlier").keys() == {"a.tif"}
+    second = json.loads((out / "earlier" / "run.2.json").read_text(encoding="utf-8"))
+    assert [os.path.basename(one["path"]) for one in second["images"]] == ["b.tif"]
+    detect_images(images[1:2], out, job)
+    left = {"summary.csv", "run.json", "summary.3.csv", "run.3.json"}
+    assert files(out / "earlier") == left, "what tells about no file any more is gone"
+    detect_images(images, out, job)
+    assert not (out / "earlier").exists()
+
+
 def test_shards_of_an_earlier_run_are_set_aside_together(images, out, job):
     sharded = Engine.start(load_settings(None, {"output": {"shard": 5}}))
     detect_images(images[:1], out, Job(sharded, Scope(), 0.25))

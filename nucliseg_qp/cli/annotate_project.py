@@ -35,6 +35,12 @@ def given_project(
     """
     from nucliseg_qp.projects.selection import project_root
 
+    whole_project = next(filter(project_root, images), None)
+    if project is not None and whole_project is not None:
+        raise UsageError(
+            f"{whole_project} is a project: it takes no --project",
+            "Give images to add, or the project alone.",
+        )
     root = project_root(images[0]) if len(images) == 1 and project is None else None
     if root is None and project is None:
         raise UsageError(
@@ -124,13 +130,15 @@ def _answer_plan(job: ProjectJob, as_json: bool) -> None:
 
 
 def _wants_to_lose(job: ProjectJob) -> bool:
-    """Show what would be replaced; give whether somebody at the keyboard wants it."""
+    """Show what would be replaced; give whether that is nothing, or somebody wants it."""
     from nucliseg_qp.cli import show
     from nucliseg_qp.cli.show_project import plan_table
     from nucliseg_qp.projects.plan import plan_project
 
     planned = list(plan_project(job))
     lost = sum(one.by_hand for one in planned)
+    if not lost:
+        return True
     question = f"--replace-all loses the work on {lost} nuclei that people changed or drew"
     if not sys.stdin.isatty():
         raise UsageError(question, "Add --yes to do it without being asked.")

@@ -42,7 +42,8 @@ def detect(
     Example: `nucliseg-qp detect slide.svs -o results --region 2000,3000,4096,4096`
 
     Writes `nuclei/<image>.geojson.gz` (drag it onto the image in QuPath),
-    `tables/<image>.parquet`, `previews/<image>.jpg`, `summary.csv` and `run.json`.
+    `tables/<image>.parquet`, `previews/<image>.jpg`, `summary.csv` and `run.json`. The last two
+    tell about this run only; those of earlier runs go to `earlier`.
 
     Parameters
     ----------
@@ -71,6 +72,8 @@ def detect(
     read = [outcome.path for outcome in outcomes if outcome.status != "failed"]
     if read:
         show.note(f"results are in {out}")
+    if (out / "earlier").is_dir():
+        show.note(f"it also holds files of earlier runs; {out / 'earlier'} has their records")
     jobs.end_profile(profile, job)
     if stages is not None and read:
         jobs.write_stages(read[0], stages, job)

@@ -52,6 +52,22 @@ class Scope:
     region: Region | None = None
     within: BaseGeometry | None = None
 
+    @classmethod
+    def from_geometry(cls, geometry: Mapping[str, Any] | None) -> Scope:
+        """Read what `geometry` gave."""
+        import shapely
+        from shapely.geometry import shape
+
+        if geometry is None:
+            return cls()
+        within = shape(geometry)
+        if within.is_empty:
+            return cls(Region(0, 0, 0, 0))
+        around = _rectangle(within)
+        # A rectangle's right and lower border belong to its neighbours, a polygon's to itself.
+        is_region = within.equals(shapely.box(*within.bounds)) and around.area_px == within.area
+        return cls(around) if is_region else cls(within=within)
+
     def bounds(self, image: Region) -> Region:
         """Give the smallest rectangle of ``image`` that holds the scope.
 

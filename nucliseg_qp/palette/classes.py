@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import textwrap
 import tomllib
 from dataclasses import dataclass
@@ -73,11 +74,14 @@ class Palette:
         In the order of the rule's indices.
     rule : Rule
         ``NearestColour``, ``OpticalDensity``, or one that another package adds.
+    sha256 : str
+        Of the file it was read from.
     """
 
     name: str
     classes: tuple[PathClass, ...]
     rule: Rule
+    sha256: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -201,7 +205,7 @@ def _parse(content: bytes, name: str, what: str) -> Palette:
     classes = tuple(
         PathClass(one.name, (one.color[0], one.color[1], one.color[2])) for one in file.classes
     )
-    return Palette(name, classes, rule)
+    return Palette(name, classes, rule, hashlib.sha256(content).hexdigest())
 
 
 def _first_problem(error: ValidationError, raw: dict[str, Any]) -> str:

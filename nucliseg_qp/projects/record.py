@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,27 @@ if TYPE_CHECKING:
     from nucliseg_qp.projects.job import EntryOutcome
     from nucliseg_qp.qupath.project_folder import ProjectFolder
 
-__all__ = ["begin_run", "end_run", "last_run", "read_run"]
+__all__ = ["Begun", "begin_run", "end_run", "last_run", "read_run"]
 
 
-def begin_run(folder: ProjectFolder, engine: Engine, analysis: str, scope: str) -> str:
-    """Give the name of a run: the one that was cut off when it asked for the same, or a new one.
+@dataclass(frozen=True)
+class Begun:
+    """A run that goes on.
+
+    Parameters
+    ----------
+    name : str
+        Of the run.
+    is_new : bool
+        Whether it begins now, and was not cut off before.
+    """
+
+    name: str
+    is_new: bool
+
+
+def begin_run(folder: ProjectFolder, engine: Engine, analysis: str, scope: str) -> Begun:
+    """Begin a run, or go on with the one that was cut off when it asked for the same.
 
     Raises
     ------
@@ -32,8 +49,7 @@ def begin_run(folder: ProjectFolder, engine: Engine, analysis: str, scope: str) 
     """
     cut_off = last_run(folder)
     if cut_off and cut_off["analysis"] == analysis and not cut_off["finished"]:
-        name: str = cut_off["run"]
-        return name
+        return Begun(cut_off["run"], is_new=False)
     name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     record = {
         "run": name,
@@ -44,39 +60,46 @@ def begin_run(folder: ProjectFolder, engine: Engine, analysis: str, scope: str) 
         "images": [],
     }
     _write(folder.run(name), record)
-    return name
+    return Begun(name, is_new=True)
 
 
-def end_run(folder: ProjectFolder, name: str, outcomes: Sequence[EntryOutcome]) -> None:
-    """Note how the images of a run ended.
+def end_run(folder: ProjectFolder, run: Begun, outcomes: Sequence[EntryOutcome]) -> None:
+    """Note how the images of a run ended, beside those of the call that was cut off.
 
     Raises
     ------
     OutputError
         When it cannot be written.
     """
-    record = read_run(folder.run(name))
+    record = read_run(folder.run(run.name))
     if record is None:
         return
-    if not record["images"] and all(one.earlier for one in outcomes):
+    if all(one.earlier for one in outcomes):
         # There was nothing to do.
-        folder.run(name).unlink()
+        if run.is_new:
+            folder.run(run.name).unlink()
         return
-    record["finished"] = all(one.status in ("done", "skipped") for one in outcomes)
-    record["images"] = [
-        {
-            "entry_id": one.entry_id,
-            "name": str(one.path),
-            "status": one.status,
-            "problem": one.problem,
-            "earlier": one.earlier,
-            "counts": dict(one.counts),
-            "report": one.report,
-            "seconds": round(one.seconds, 3),
-        }
-        for one in outcomes
-    ]
-    _write(folder.run(name), record)
+    rows = {row["entry_id"]: row for row in record["images"]}
+    for one in outcomes:
+        # What this very run did before is told better by its own row.
+        if not (one.earlier and one.entry_id in rows):
+            rows[one.entry_id] = _row(one)
+    record["images"] = list(rows.values())
+    record["finished"] = all(row["status"] in ("done", "skipped") for row in rows.values())
+    _write(folder.run(run.name), record)
+
+
+def _row(outcome: EntryOutcome) -> dict[str, Any]:
+    return {
+        "entry_id": outcome.entry_id,
+        "name": str(outcome.path),
+        "status": outcome.status,
+        "problem": outcome.problem,
+        "earlier": outcome.earlier,
+        "counts": dict(outcome.counts),
+        "report": outcome.report,
+        "seconds": round(outcome.seconds, 3),
+    }
 
 
 def last_run(folder: ProjectFolder) -> dict[str, Any] | None:

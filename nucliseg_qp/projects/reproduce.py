@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from nucliseg_qp.projects.entry import analyse, open_held
 from nucliseg_qp.projects.numbers import ImageNumbers, read_numbers
 from nucliseg_qp.projects.record import last_run, read_run
 from nucliseg_qp.projects.scope import ImageScope
-from nucliseg_qp.projects.selection import project_root
+from nucliseg_qp.projects.selection import open_project, project_root
 from nucliseg_qp.qupath.data_file import DataState
 from nucliseg_qp.qupath.held import Held
 from nucliseg_qp.qupath.project_folder import ProjectFolder
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.batch import Watcher
     from nucliseg_qp.pipeline import Analysis
     from nucliseg_qp.projects.entry import Findings
+    from nucliseg_qp.qupath.project_file import ProjectFile
 
 __all__ = ["Repeated", "Repetition", "open_record"]
 
@@ -125,9 +126,12 @@ def open_record(path: Path) -> Repetition:
     if record is None:
         raise InputError(f"{path} holds no record of a run", "Give a project or a run.json.")
     engine, warnings = _engine(record)
-    known = [read_numbers(folder.result(int(one.stem))) for one in _results(folder)]
+    project = open_project(root)
+    known = [read_numbers(folder.result(entry.id)) for entry in project.entries]
     images: list[ImageNumbers | dict[str, Any]] = [
-        one for one in known if one is not None and one.run == record["run"] and one.digest
+        _where_it_is(project, one)
+        for one in known
+        if one is not None and one.run == record["run"] and one.digest
     ]
     if not images:
         raise InputError(
@@ -136,9 +140,10 @@ def open_record(path: Path) -> Repetition:
     return Repetition(engine, images, warnings)
 
 
-def _results(folder: ProjectFolder) -> list[Path]:
-    paths = folder.result(0).parent.glob("*.json")
-    return sorted(paths, key=lambda path: int(path.stem))
+def _where_it_is(project: ProjectFile, image: ImageNumbers) -> ImageNumbers:
+    """Give the numbers of an image with its place of now: it may have moved since the run."""
+    builder = project.builder(image.entry_id)
+    return replace(image, description={**image.description, "builder": builder})
 
 
 def _of_files(path: Path) -> Repetition:
@@ -163,6 +168,8 @@ def _engine(record: dict[str, Any]) -> tuple[Engine, list[str]]:
     warnings = []
     if record["program"] != f"nucliseg_qp {__version__}":
         warnings.append(f"the run was made by {record['program']}, this is {__version__}")
+    if record.get("palette_sha256", engine.palette.sha256) != engine.palette.sha256:
+        warnings.append(f"the palette {engine.palette.name} was edited after the run")
     return engine, warnings
 
 
@@ -197,8 +204,9 @@ def _again_from_file(engine: Engine, image: dict[str, Any], watcher: Watcher) ->
             pass
 
     path = Path(image["path"])
+    scope = Scope.from_geometry(image["geometry"])
     mpp = image["mpp"] if image["mpp_source"] == "--slide-mpp" else None
-    [outcome] = each_image([path], Job(engine, Scope(), mpp), work, watcher)
+    [outcome] = each_image([path], Job(engine, scope, mpp), work, watcher)
     before = sum(image["counts"].values())
     if outcome.problem:
         return Repeated(path.name, before, 0, outcome.problem)

@@ -82,7 +82,7 @@ def annotate_project(job: ProjectJob, watcher: Watcher | None = None) -> list[En
         with QuPathWorker(job.root) as worker:
             run = ProjectRun(job, project, worker, watcher or SilentWatcher())
             outcomes = [run.entry(entry) for entry in entries]
-        end_run(folder, run.name, outcomes)
+        end_run(folder, run.begun, outcomes)
     return outcomes
 
 
@@ -108,8 +108,9 @@ class ProjectRun:
         self._folder: ProjectFolder = project.folder
         self._journal = Journal(self._folder.journal)
         self._analysis = digest([engine_facts(job.engine, job.scope), job.slide_mpp])
-        self.name = begin_run(self._folder, job.engine, self._analysis, str(job.scope))
-        self._closing = Closing(self._folder, job, self._journal, self.name, self._analysis)
+        self.begun = begin_run(self._folder, job.engine, self._analysis, str(job.scope))
+        run = self.begun.name
+        self._closing = Closing(self._folder, job, self._journal, run, self._analysis)
 
     def entry(self, entry: Entry) -> EntryOutcome:
         """Do one image, whatever happens to it.

@@ -26,7 +26,6 @@ __all__ = [
     "match_points",
     "precision_recall",
     "score_points",
-    "sweep_thresholds",
 ]
 
 
@@ -146,25 +145,6 @@ def _is_inside(
         inside &= points[:, axis] >= border_px
         inside &= points[:, axis] <= size_px[axis] - border_px
     return inside
-
-
-def sweep_thresholds(
-    truths: Sequence[Floats],
-    founds: Sequence[Floats],
-    radius_px: float,
-    thresholds: Sequence[float],
-) -> list[PointScore]:
-    """Score all images together at each threshold; `founds` are (m, 3) with the score last."""
-    return [
-        sum(
-            (
-                score_points(truth, found[found[:, 2] >= threshold], radius_px)
-                for truth, found in zip(truths, founds, strict=True)
-            ),
-            PointScore(),
-        )
-        for threshold in thresholds
-    ]
 
 
 def average_precision(
