@@ -399,16 +399,16 @@ def test_shapes_are_learnt_from_scratch_with_progress_and_else_kept(data: Path, 
     how = OwnTraining(data=(data,), out=tmp_path / "a", start="scratch", width=8, synthetic=0.4)
     assert fit_settings(how).radii_steps > 1000
     assert fit_settings(replace(how, start="default", width=None)).radii_steps == 0
-    told: list[tuple[int, float]] = []
+    told: list[tuple[int, float, bool]] = []
 
     class Ear:
         def step(self, step: int, loss: float, share: float, seconds_left: float) -> None:
-            told.append((step, share))
+            told.append((step, share, loss > 0 <= seconds_left))
 
         def checked(self, step: int, figures: dict[str, float]) -> None:
             pass
 
     few = replace(fit_settings(how), steps=1, radii_steps=3, batch_size=2)
     path = fit(few, Session(SessionSettings(tmp_path / "a", check_steps=9), Ear()))
-    assert told[-3:] == [(1, 1 / 3), (2, 2 / 3), (3, 1.0)]
+    assert told[-3:] == [(1, 1 / 3, True), (2, 2 / 3, True), (3, 1.0, True)]
     assert load_model(path).net.width == 8
