@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
-from nucliseg_qp.config import Settings, load_settings, unknown_setting
+from nucliseg_qp.cli.environment import check_environment
+from nucliseg_qp.config import Settings, load_settings
 from nucliseg_qp.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from nucliseg_qp.profile import Profile
 
 __all__ = [
-    "ENVIRONMENT",
     "begin_profile",
     "end_profile",
     "merge_settings",
@@ -26,9 +25,6 @@ __all__ = [
     "worst_code",
     "write_stages",
 ]
-
-ENVIRONMENT = "NUCLISEG_QP_"
-"""How the variables begin that stand for an option."""
 
 
 def open_job(
@@ -82,20 +78,9 @@ def merge_settings(settings: Settings | None, config: Path | None) -> Settings:
     UsageError
         When a setting does not exist, also one of the environment, or its value makes no sense.
     """
-    _check_environment()
+    check_environment()
     said = settings.model_dump(exclude_unset=True) if settings is not None else {}
     return load_settings(config, said)
-
-
-def _check_environment() -> None:
-    """Refuse a variable that begins like a setting and is none: nobody else would ever read it."""
-    for section, model in Settings():
-        head = f"{ENVIRONMENT}{section}_".upper()
-        known = {f"{head}{name}".upper() for name in type(model).model_fields}
-        for name in os.environ:
-            if name.startswith(head) and name not in known:
-                setting = f"{section}.{name.removeprefix(head).lower()}"
-                raise unknown_setting(setting, f"environment variable {name}: ")
 
 
 def show_plan(images: Sequence[Path], job: Job, as_json: bool) -> None:
