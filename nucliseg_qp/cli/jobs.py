@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nucliseg_qp.cli.environment import check_environment
 from nucliseg_qp.config import Settings, load_settings
-from nucliseg_qp.errors import InputError
+from nucliseg_qp.errors import InputError, NucliSegError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,14 +83,27 @@ def merge_settings(settings: Settings | None, config: Path | None) -> Settings:
     return load_settings(config, said)
 
 
-def show_plan(images: Sequence[Path], job: Job, as_json: bool) -> None:
-    """Show the merged settings and what would be done to each image."""
+def show_plan(images: Sequence[Path], job: Job, as_json: bool) -> int:
+    """Show the merged settings and what would be done to each image; give the exit code."""
+    from nucliseg_qp.cli import show
     from nucliseg_qp.cli.answer import answer
 
-    plans = [_plan(path, job) for path in images]
+    plans: list[dict[str, Any]] = []
+    codes = set()
+    for path in images:
+        try:
+            plans.append(_plan(path, job))
+            codes.add(0)
+        except NucliSegError as error:
+            plans.append({"path": path, "problem": str(error)})
+            codes.add(error.exit_code)
     settings = job.engine.settings
     content = {"settings": settings.model_dump(mode="json"), "plan": plans}
-    answer(as_json, content, settings.model_dump_json(indent=2), *map(_plan_line, plans))
+    lines = [_plan_line(one) for one in plans if "problem" not in one]
+    answer(as_json, content, settings.model_dump_json(indent=2), *lines)
+    for text in (one["problem"] for one in plans if "problem" in one):
+        show.error(text)
+    return _worst(codes)
 
 
 def _plan(path: Path, job: Job) -> dict[str, Any]:
@@ -132,5 +145,8 @@ def write_stages(path: Path, folder: Path, job: Job) -> None:
 
 def worst_code(outcomes: Sequence[ImageOutcome]) -> int:
     """Give 0 when all is done, an error's own code when it is everybody's, else 1."""
-    codes = {outcome.exit_code for outcome in outcomes}
+    return _worst({outcome.exit_code for outcome in outcomes})
+
+
+def _worst(codes: set[int]) -> int:
     return codes.pop() if len(codes) == 1 else 1
