@@ -140,12 +140,47 @@ def test_a_misspelt_setting_is_named_with_the_nearest(capsys, tmp_path, text):
     assert "inputs" not in said
 
 
-def test_a_misspelt_variable_is_not_passed_over(capsys, monkeypatch):
-    monkeypatch.setenv("NUCLISEG_QP_MASKS_REACH", "3")
+MISSPELT = {
+    "MASKS_REACH": "MASKS_REACH_UM",
+    "MASK_REACH_UM": "MASKS_REACH_UM",
+    "TILE_SIZE_PX": "TILES_SIZE_PX",
+    "XYZ": "",
+}
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_a_misspelt_variable_is_not_passed_over(capsys, monkeypatch, name):
+    monkeypatch.setenv(f"NUCLISEG_QP_{name}", "3")
     assert run(["settings"]) == 2
     said = capsys.readouterr().err
-    assert "NUCLISEG_QP_MASKS_REACH" in said
-    assert "Did you mean masks.reach_um?" in said
+    assert f"there is no environment variable NUCLISEG_QP_{name}" in said
+    meant = MISSPELT[name]
+    assert (f"Did you mean NUCLISEG_QP_{meant}?" in said) == bool(meant)
+
+
+@pytest.mark.parametrize("name", ["PALETTE_FOLDER", "OUT", "THRESHOLD", "REVIEWER"])
+def test_a_variable_that_somebody_reads_is_none_to_complain_about(capsys, monkeypatch, name):
+    """One that is set for all verbs of a session stands for options only some of them have."""
+    monkeypatch.setenv(f"NUCLISEG_QP_{name}", "0.4")
+    assert run(["settings"]) == 0
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variable", "flags", "told"),
+    [
+        ("NUCLISEG_QP_MASKS_REACH_UM", [], "NUCLISEG_QP_MASKS_REACH_UM 'abc'"),
+        ("NUCLISEG_QP_THRESHOLD", [], "NUCLISEG_QP_THRESHOLD 'abc'"),
+        ("NUCLISEG_QP_THRESHOLD", ["--keypoints.threshold", "9"], "--keypoints.threshold '9'"),
+        ("NUCLISEG_QP_MASKS", [], "NUCLISEG_QP_MASKS 'abc'"),
+    ],
+)
+def test_a_wrong_value_is_told_with_the_name_it_was_given_by(
+    capsys, monkeypatch, variable, flags, told
+):
+    monkeypatch.setenv(variable, "abc")
+    assert run(["settings", *flags]) == 2
+    assert f"error: {told}: " in capsys.readouterr().err
 
 
 def test_a_misspelt_field_of_a_palette_is_named(capsys, tmp_path):

@@ -401,6 +401,15 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(cli, tmp_path, small_slide)
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_plans_the_images_beside_one_that_cannot_be_read(cli, tmp_path, small_slide):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    said = cli("detect", "bad.png", small_slide, "-o", "out", "--dry-run")
+    assert said.code == 1
+    assert "1024 x 1024 px" in said.out
+    assert "bad.png" in said.errors[0]
+    assert cli("detect", "bad.png", "-o", "out", "--dry-run").code == 3
+
+
 def test_flags_win_over_environment_and_that_over_the_file(cli, tmp_path, monkeypatch):
     (tmp_path / "mine.toml").write_text("[masks]\nreach_um = 7.0\nmargin_um = 0.7\n")
     monkeypatch.setenv("NUCLISEG_QP_MASKS_REACH_UM", "8.0")

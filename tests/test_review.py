@@ -246,6 +246,12 @@ def test_a_nucleus_added_where_the_other_saw_none_is_a_conflict(tmp_path):
         assert "drawn" in {one["id"] for one in merged.conflicts}
 
 
+def test_a_preferred_reviewer_without_anything_to_merge_is_refused(two, capsys):
+    folders = [str(two[0] / name) for name in ("anna", "ben")]
+    assert cli.run(["review", "compare", *folders, "--prefer", "Ann"]) == UsageError.exit_code
+    assert "--merge" in capsys.readouterr().err
+
+
 def test_a_preferred_reviewer_decides_and_it_is_noted(two):
     folder, anna, ben = two
     both = merge(folder / "anna", folder / "ben", (anna, ben), folder / "both", "Ben")

@@ -162,6 +162,23 @@ def test_too_little_is_refused_with_what_is_missing(tmp_path, capsys):
     assert not (tmp_path / "palettes").exists()
 
 
+def test_a_palette_takes_no_name_that_is_taken(tmp_path, capsys):
+    """One named as a shipped palette is never read; one named as an earlier one ends that."""
+    make_review(tmp_path / "r", {name: slide(np.random.default_rng(1), 20) for name in "ab"})
+    command = ["review", "calibrate", str(tmp_path / "r"), "--name"]
+    assert cli.run([*command, "dab"]) == UsageError.exit_code
+    assert "ships" in capsys.readouterr().err
+    assert not (tmp_path / "palettes").exists()
+    assert cli.run([*command, "ours"]) == 0
+    file = tmp_path / "palettes" / "ours.toml"
+    file.write_text(f"# mended by hand\n{file.read_text()}")
+    assert cli.run([*command, "ours"]) == UsageError.exit_code
+    assert "--replace" in capsys.readouterr().err
+    assert "by hand" in file.read_text()
+    assert cli.run([*command, "ours", "--replace"]) == 0
+    assert "by hand" not in file.read_text()
+
+
 def test_a_class_nobody_reviewed_can_stay_as_it_is(tmp_path):
     rows = [nucleus(n, "confirmed", "Negative", "Negative") for n in range(20)]
     review = make_review(tmp_path / "r", {"a": rows})

@@ -80,8 +80,7 @@ def annotate(
     chosen = choose_writer(writer)
     job = jobs.open_job(settings, config, slide_mpp, region, within, jobs.begin_profile(profile))
     if dry_run:
-        jobs.show_plan(images, job, as_json)
-        return 0
+        return jobs.show_plan(images, job, as_json)
     outcomes = _annotate(images, project, job, chosen)
     jobs.show_outcomes(outcomes, as_json, project=project, writer=chosen)
     if any(outcome.status == "done" for outcome in outcomes):

@@ -14,9 +14,9 @@ from nucliseg_qp.cli.data import data
 from nucliseg_qp.cli.demo import demo
 from nucliseg_qp.cli.detect import detect
 from nucliseg_qp.cli.doctor import doctor
+from nucliseg_qp.cli.environment import ENVIRONMENT
 from nucliseg_qp.cli.evaluate import evaluate
 from nucliseg_qp.cli.export import export
-from nucliseg_qp.cli.jobs import ENVIRONMENT
 from nucliseg_qp.cli.relink import relink
 from nucliseg_qp.cli.report import report
 from nucliseg_qp.cli.reproduce import reproduce

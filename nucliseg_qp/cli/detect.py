@@ -63,8 +63,7 @@ def detect(
     images = list(named_images(images).values())
     job = jobs.open_job(settings, config, slide_mpp, region, within, jobs.begin_profile(profile))
     if dry_run:
-        jobs.show_plan(images, job, as_json)
-        return 0
+        return jobs.show_plan(images, job, as_json)
     show.engine_line(job.engine)
     with BatchView(len(images)) as view:
         outcomes = detect_images(images, out, job, view)

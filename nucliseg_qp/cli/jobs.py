@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
-from nucliseg_qp.config import Settings, load_settings, unknown_setting
-from nucliseg_qp.errors import InputError
+from nucliseg_qp.cli.environment import check_environment
+from nucliseg_qp.config import Settings, load_settings
+from nucliseg_qp.errors import InputError, NucliSegError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from nucliseg_qp.profile import Profile
 
 __all__ = [
-    "ENVIRONMENT",
     "begin_profile",
     "end_profile",
     "merge_settings",
@@ -26,9 +25,6 @@ __all__ = [
     "worst_code",
     "write_stages",
 ]
-
-ENVIRONMENT = "NUCLISEG_QP_"
-"""How the variables begin that stand for an option."""
 
 
 def open_job(
@@ -82,30 +78,32 @@ def merge_settings(settings: Settings | None, config: Path | None) -> Settings:
     UsageError
         When a setting does not exist, also one of the environment, or its value makes no sense.
     """
-    _check_environment()
+    check_environment()
     said = settings.model_dump(exclude_unset=True) if settings is not None else {}
     return load_settings(config, said)
 
 
-def _check_environment() -> None:
-    """Refuse a variable that begins like a setting and is none: nobody else would ever read it."""
-    for section, model in Settings():
-        head = f"{ENVIRONMENT}{section}_".upper()
-        known = {f"{head}{name}".upper() for name in type(model).model_fields}
-        for name in os.environ:
-            if name.startswith(head) and name not in known:
-                setting = f"{section}.{name.removeprefix(head).lower()}"
-                raise unknown_setting(setting, f"environment variable {name}: ")
-
-
-def show_plan(images: Sequence[Path], job: Job, as_json: bool) -> None:
-    """Show the merged settings and what would be done to each image."""
+def show_plan(images: Sequence[Path], job: Job, as_json: bool) -> int:
+    """Show the merged settings and what would be done to each image; give the exit code."""
+    from nucliseg_qp.cli import show
     from nucliseg_qp.cli.answer import answer
 
-    plans = [_plan(path, job) for path in images]
+    plans: list[dict[str, Any]] = []
+    codes = set()
+    for path in images:
+        try:
+            plans.append(_plan(path, job))
+            codes.add(0)
+        except NucliSegError as error:
+            plans.append({"path": path, "problem": str(error)})
+            codes.add(error.exit_code)
     settings = job.engine.settings
     content = {"settings": settings.model_dump(mode="json"), "plan": plans}
-    answer(as_json, content, settings.model_dump_json(indent=2), *map(_plan_line, plans))
+    lines = [_plan_line(one) for one in plans if "problem" not in one]
+    answer(as_json, content, settings.model_dump_json(indent=2), *lines)
+    for text in (one["problem"] for one in plans if "problem" in one):
+        show.error(text)
+    return _worst(codes)
 
 
 def _plan(path: Path, job: Job) -> dict[str, Any]:
@@ -147,5 +145,8 @@ def write_stages(path: Path, folder: Path, job: Job) -> None:
 
 def worst_code(outcomes: Sequence[ImageOutcome]) -> int:
     """Give 0 when all is done, an error's own code when it is everybody's, else 1."""
-    codes = {outcome.exit_code for outcome in outcomes}
+    return _worst({outcome.exit_code for outcome in outcomes})
+
+
+def _worst(codes: set[int]) -> int:
     return codes.pop() if len(codes) == 1 else 1

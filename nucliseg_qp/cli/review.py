@@ -87,6 +87,7 @@ def calibrate(
     file: Path | None = None,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     keep: _Some = None,
+    replace: Annotated[bool, Parameter(negative=())] = False,
     as_json: AsJson = False,
 ) -> int:
     """Make a palette that gives the classes people gave.
@@ -110,16 +111,20 @@ def calibrate(
         Folder for `calibration.json`, `calibration.png` and `settings.toml` with stain vectors.
     keep
         Class that stays as it is, such as one nobody reviewed; may be repeated.
+    replace
+        Replace the palette that has the name, or lies in the file, already.
     """
     from nucliseg_qp.cli import show, show_review
     from nucliseg_qp.cli.answer import answer
     from nucliseg_qp.palette.classes import load_palette
     from nucliseg_qp.review import calibrate as work
     from nucliseg_qp.review.folder import read_review
+    from nucliseg_qp.review.palette_file import new_palette_file
 
+    path = new_palette_file(name, file, replace)
     read = [read_review(one) for one in reviews]
     found = work.calibrate(read, load_palette(palette), name, keep or ())
-    path = work.save_calibration(found, file, out)
+    work.save_calibration(found, path, out)
     notes = show_review.calibration_notes(found)
     content = {"palette": path, "before": found.old, "after": found.new, "notes": notes}
     tables = show_review.calibration_table(found), show_review.confusion_table(found.new)
@@ -269,26 +274,24 @@ def compare(
     merge
         Folder for the merged review, with `conflicts.json`.
     prefer
-        Reviewer who decides the conflicts; it is noted with each of them.
+        With --merge, the reviewer who decides the conflicts; it is noted with each of them.
     """
     from nucliseg_qp.cli import show, show_review
     from nucliseg_qp.cli.answer import answer
+    from nucliseg_qp.errors import UsageError
     from nucliseg_qp.review import compare as work
     from nucliseg_qp.review.folder import read_review
 
+    if prefer is not None and merge is None:
+        raise UsageError("--prefer decides the conflicts of a merged review", "Give --merge, too.")
     reviews = read_review(first), read_review(second)
     found = work.compare(*reviews)
     merged = None if merge is None else work.merge(first, second, reviews, merge, prefer)
     file = None if merge is None else merge / "review.json"
     conflicts = [show_review.conflict_table(found.conflicts)] if found.conflicts else []
     told = [] if file is None else [str(file)]
-    answer(
-        as_json,
-        {"comparison": found, "merged": file},
-        show_review.people_table([found]),
-        *conflicts,
-        *told,
-    )
+    people, content = show_review.people_table([found]), {"comparison": found, "merged": file}
+    answer(as_json, content, people, *conflicts, *told)
     if len(found.conflicts) > show_review.LISTED:
         show.note(f"and {len(found.conflicts) - show_review.LISTED} more conflicts")
     if merged is not None:

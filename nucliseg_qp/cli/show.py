@@ -116,10 +116,16 @@ def usage_error(problem: CycloptsError) -> UsageError:
     text = " ".join(str(problem).split()).partition(" Available commands")[0]
     if isinstance(problem.__cause__, ValidationError):
         first = problem.__cause__.errors()[0]
-        option = ".".join(str(part) for part in first["loc"]).replace("_", "-")
-        text = f"--{option} {first['input']!r}: {first['msg']}"
+        given = _given_by(problem, first["loc"])
+        text = f"{given} {first['input']!r}: {first['msg']}"
         if first["type"] == "model_type":
-            text = (
-                f"--{option} {first['input']!r}: there are several settings, each --{option}.NAME"
-            )
+            section = ".".join(map(str, first["loc"]))
+            text = f"{given} {first['input']!r}: there are several settings, each --{section}.NAME"
     return UsageError(text.rstrip("."), "See nucliseg-qp --help.")
+
+
+def _given_by(problem: CycloptsError, place: tuple[int | str, ...]) -> str:
+    """Name the flag, or the environment variable, by which the value of a setting was given."""
+    arguments = problem.argument.children_recursive if problem.argument else ()
+    given = (token.keyword for one in arguments if one.keys == place for token in one.tokens)
+    return next(filter(None, given), f"--{'.'.join(map(str, place)).replace('_', '-')}")

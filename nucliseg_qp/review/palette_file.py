@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from nucliseg_qp.errors import UsageError
 from nucliseg_qp.outputs import whole_file
-from nucliseg_qp.palette.classes import load_palette
+from nucliseg_qp.palette.classes import available_palettes, load_palette
 from nucliseg_qp.palette.rules import NearestColour, OpticalDensity
+from nucliseg_qp.palette.user import user_palette
 from nucliseg_qp.review.colours import cone_rgb
 
 if TYPE_CHECKING:
@@ -19,7 +20,28 @@ if TYPE_CHECKING:
 
     from nucliseg_qp.palette.classes import Palette
 
-__all__ = ["palette_text", "save_palette", "settings_text"]
+__all__ = ["new_palette_file", "palette_text", "save_palette", "settings_text"]
+
+
+def new_palette_file(name: str, path: Path | None, replace: bool) -> Path:
+    """Name the file of a new palette: the one given, or one in the user's folder.
+
+    Raises
+    ------
+    UsageError
+        When a palette that ships has the name, or the file is there and not to be replaced.
+    """
+    if path is None and name in available_palettes():
+        raise UsageError(
+            f"a palette that ships has the name {name!r}, and is the one that would be used",
+            "Choose another --name.",
+        )
+    target = path or user_palette(name)
+    if target.exists() and not replace:
+        raise UsageError(
+            f"there is a palette {target}", "Choose another --name, or replace it with --replace."
+        )
+    return target
 
 
 def save_palette(path: Path, palette: Palette, story: Sequence[str]) -> Palette:
