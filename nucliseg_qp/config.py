@@ -30,7 +30,6 @@ __all__ = [
     "WorkSettings",
     "load_settings",
     "settings_toml",
-    "unknown_setting",
 ]
 
 _SEE = "`nucliseg-qp settings` prints all there are."
@@ -233,26 +232,26 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
     for section, values in (overrides or {}).items():
         merged[section] = {**merged.get(section, {}), **values}
     try:
-        return Settings.model_validate(merged)
+        settings = Settings.model_validate(merged)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             place = f"settings file {path}: " if path is not None else ""
-            raise unknown_setting(name, place) from None
+            raise _unknown_setting(name, place) from None
         raise UsageError(f"setting {name} = {first.get('input')!r}: {first['msg']}", _SEE) from None
+    masks = settings.masks
+    # Not in the model: of two settings that fit, one may come from the file and one from a flag.
+    if masks.min_area_um2 >= masks.max_area_um2:
+        raise UsageError(
+            f"setting masks.min_area_um2 = {masks.min_area_um2:g} leaves no nucleus",
+            f"Give less than masks.max_area_um2 = {masks.max_area_um2:g}.",
+        )
+    return settings
 
 
-def unknown_setting(name: str, place: str = "") -> UsageError:
-    """Give the error for a setting that does not exist; it names the one that was likely meant.
-
-    Parameters
-    ----------
-    name : str
-        As it was written, such as ``masks.reach``.
-    place : str
-        Where, as the beginning of a sentence.
-    """
+def _unknown_setting(name: str, place: str) -> UsageError:
+    """Give the error for a setting that does not exist; it names the one that was likely meant."""
     section, _, last = name.rpartition(".")
     every = [f"{head}.{one}" for head, model in Settings() for one in type(model).model_fields]
     own = [one for one in every if one.startswith(f"{section}.")]

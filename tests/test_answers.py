@@ -140,6 +140,15 @@ def test_a_misspelt_setting_is_named_with_the_nearest(capsys, tmp_path, text):
     assert "inputs" not in said
 
 
+def test_a_smallest_area_above_the_largest_is_refused_not_a_run_without_nuclei(capsys, tmp_path):
+    (tmp_path / "large.toml").write_text("[masks]\nmax_area_um2 = 500\n")
+    command = ["settings", "--masks.min-area-um2", "300"]
+    assert run([*command, "-c", str(tmp_path / "large.toml")]) == 0
+    capsys.readouterr()
+    assert run(command) == 2
+    assert "less than masks.max_area_um2 = 250" in capsys.readouterr().err
+
+
 MISSPELT = {
     "MASKS_REACH": "MASKS_REACH_UM",
     "MASK_REACH_UM": "MASKS_REACH_UM",
