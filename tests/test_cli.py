@@ -136,7 +136,7 @@ WRONG_OPTIONS = {
     "text for a number": (["--slide-mpp", "abc"], 2, "--slide-mpp"),
     "impossible pixel size": (["--slide-mpp", "300"], 2, "--slide-mpp"),
     "negative reach": (["--masks.reach-um=-3"], 2, "--masks.reach-um"),
-    "tile of no size": (["--tile-size", "0"], 2, "--tiles.size-px"),
+    "tile of no size": (["--tile-size", "0"], 2, "--tile-size"),
     "no batch": (["--keypoints.batch-size", "0"], 2, "--keypoints.batch-size"),
     "three numbers": (["--region", "1,2,3"], 2, "--region x,y,width,height"),
     "words": (["--region", "a,b,c,d"], 2, "--region x,y,width,height"),

@@ -7,7 +7,7 @@ import math
 import pickle
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from nucliseg_qp.cli import run
 from nucliseg_qp.errors import InputError, UsageError
 from nucliseg_qp.keypoints.model import load_model
+from nucliseg_qp.training import own
 from nucliseg_qp.training import session as sessions
 from nucliseg_qp.training.canvases import Canvas, SyntheticSource
 from nucliseg_qp.training.checkpoint import read_checkpoint
@@ -40,9 +41,6 @@ from nucliseg_qp.training.pseudo import _turned_back, pseudo_folder, pseudo_labe
 from nucliseg_qp.training.search import RATES, find_batch_size, find_learning_rate
 from nucliseg_qp.training.session import Session, SessionSettings
 from nucliseg_qp.training.synthetic import draw_field
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SIDE = 128
 
@@ -370,6 +368,31 @@ def test_the_verb_trains_from_the_shipped_model_and_compares(data: Path, tmp_pat
     # Whoever goes on from a model owes its sources their credit.
     assert set(made.trained_on) == {*shipped.trained_on, "own annotated slides"}
     assert (out / "without" / "my-nuclei.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("figures", "advice"),
+    [
+        ({"start": 0.80, "my-nuclei": 0.70}, "no better than the model it started from"),
+        ({"start": 0.80, "my-nuclei": 0.85}, "-m one.safetensors"),
+        ({"start": 0.80, "my-nuclei": 0.82, "without": 0.83}, "-m two.safetensors"),
+        ({"my-nuclei": 0.40}, "-m one.safetensors"),
+        ({"start": None, "my-nuclei": None}, "-m one.safetensors"),
+    ],
+)
+def test_a_model_is_recommended_only_where_the_table_says_so(
+    tmp_path, monkeypatch, capsys, figures, advice
+):
+    """The line at the end is what people copy."""
+    models = [Path("one.safetensors"), Path("two.safetensors")]
+    rows = [{"model": name} | ({} if f1 is None else {"f1": f1}) for name, f1 in figures.items()]
+    monkeypatch.setattr(own, "train_own", lambda how, _: models[how.out.name == "without"])
+    monkeypatch.setattr(own, "compare_runs", lambda *_: rows)
+    extra = ["--compare"] if "without" in figures else []
+    assert run(["train", "data", "-o", str(tmp_path / "out"), *extra]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert advice in said
+    assert ("use it" in said) == (advice.startswith("-m"))
 
 
 def test_wrong_options_are_named(data: Path, tmp_path: Path, capsys):

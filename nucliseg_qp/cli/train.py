@@ -26,7 +26,9 @@ def train(
     Example: `nucliseg-qp train my_data -o my_model --minutes 30`
 
     Writes `<name>.safetensors` and `.toml` (give the first to `detect -m`), `logs/metrics.csv`,
-    `pictures/` (true beside predicted heatmaps of validation tiles) and `checkpoints/`.
+    `pictures/` (true beside predicted heatmaps of validation tiles) and `checkpoints/`. F1 while it
+    trains leaves out a strip of 3.6 um along the edges of the validation tiles; the table at the
+    end counts whole tiles, as `evaluate` does, and tells whether the model is worth using.
 
     Parameters
     ----------
@@ -41,7 +43,7 @@ def train(
     from nucliseg_qp.cli.answer import answer
     from nucliseg_qp.cli.progress import TrainView
     from nucliseg_qp.cli.tables import grid
-    from nucliseg_qp.training.own import compare_runs, train_own
+    from nucliseg_qp.training.own import best_model, compare_runs, train_own
 
     runs = [replace(how, data=tuple(data))]
     if compare:
@@ -52,5 +54,12 @@ def train(
             models.append(train_own(each, watcher))
     figures = compare_runs(runs[0], models)
     answer(as_json, {"model": models[0], "figures": figures}, grid(figures), str(models[0]))
-    show.note(f"use it: nucliseg-qp detect IMAGE -o RESULTS -m {models[0]}")
+    best, is_better = best_model(figures, models)
+    if is_better:
+        show.note(f"use it: nucliseg-qp detect IMAGE -o RESULTS -m {best}")
+    else:
+        show.warn(
+            "training made it no better than the model it started from, by F1 of the table: go on "
+            "using that. More annotated slides help most; then more --minutes."
+        )
     return 0

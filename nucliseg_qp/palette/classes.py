@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import textwrap
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from nucliseg_qp.errors import UsageError, nearest_name
+from nucliseg_qp.errors import UsageError
 from nucliseg_qp.extensions import RULES, extension_names, load_extension
+from nucliseg_qp.palette.problems import first_problem
 from nucliseg_qp.palette.rules import (
     DAB_OD_MEAN,
     NearestColour,
@@ -199,36 +199,14 @@ def _parse(content: bytes, name: str, what: str) -> Palette:
     try:
         file = _PaletteFile.model_validate(raw)
     except ValidationError as error:
-        raise UsageError(f"{what}: {_first_problem(error, raw)}", _MENDING) from None
+        problem = first_problem(error, raw, _PaletteFile, _ClassEntry)
+        raise UsageError(f"{what}: {problem}", _MENDING) from None
     _check_unique([entry.name for entry in file.classes], what)
     rule = _rule(file, what)
     classes = tuple(
         PathClass(one.name, (one.color[0], one.color[1], one.color[2])) for one in file.classes
     )
     return Palette(name, classes, rule, hashlib.sha256(content).hexdigest())
-
-
-def _first_problem(error: ValidationError, raw: dict[str, Any]) -> str:
-    first = error.errors()[0]
-    parts = first["loc"]
-    field = ".".join(str(part) for part in parts)
-    if len(parts) > 1 and parts[0] == "class" and isinstance(parts[1], int):
-        entry = raw["class"][parts[1]]
-        label = entry.get("name") if isinstance(entry, dict) else None
-        inner = ".".join(str(part) for part in parts[2:])
-        field = f"class {parts[1] + 1} ({label!r}) {inner}"
-    if first["type"] == "extra_forbidden":
-        return _unknown_field(
-            field, str(parts[-1]), _ClassEntry if len(parts) > 1 else _PaletteFile
-        )
-    return f"{field} = {textwrap.shorten(repr(first['input']), 80)}: {first['msg']}"
-
-
-def _unknown_field(field: str, last: str, model: type[BaseModel]) -> str:
-    known = [about.alias or name for name, about in model.model_fields.items()]
-    meant = nearest_name(last, known)
-    rest = f"perhaps {meant!r} is meant" if meant else f"there are {', '.join(known)}"
-    return f"there is no field {field}, {rest}"
 
 
 def _check_unique(names: Sequence[str], what: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nucliseg_qp.keypoints.model import KeypointModel, load_model, save_model
 from nucliseg_qp.training.coco import coco_file, read_coco
@@ -14,12 +14,12 @@ from nucliseg_qp.training.own_settings import SCRATCH, OwnTraining
 from nucliseg_qp.training.session import Session, SessionSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from nucliseg_qp.training.session import Watcher
 
-__all__ = ["compare_runs", "fit_settings", "train_own"]
+__all__ = ["best_model", "compare_runs", "fit_settings", "train_own"]
 
 
 SCRATCH_RADII_STEPS = 1500
@@ -104,7 +104,7 @@ def train_own(how: OwnTraining, watcher: Watcher | None = None) -> Path:
     return fit(fit_settings(how), Session(session, watcher))
 
 
-def compare_runs(how: OwnTraining, models: Sequence[Path]) -> list[dict[str, object]]:
+def compare_runs(how: OwnTraining, models: Sequence[Path]) -> list[dict[str, Any]]:
     """Evaluate the start model and the trained ones on the validation tiles, a row each.
 
     A training that is no better than its start is thus seen at once.
@@ -117,10 +117,27 @@ def compare_runs(how: OwnTraining, models: Sequence[Path]) -> list[dict[str, obj
     candidates = {"start": teacher} if teacher else {}
     candidates |= {name: load_model(path) for name, path in listed.items()}
     for name, model in candidates.items():
-        row: dict[str, object] = {"model": name}
+        row: dict[str, Any] = {"model": name}
         if tiles:
             found = evaluate(model, tiles, "validation", Matching()).sets
             values = found.get("all") or next(iter(found.values()))
             row |= {key: float(values[key]) for key in ("f1", "ap_4px", "ap_8px", "error_um")}
         rows.append(row)
     return rows
+
+
+def best_model(figures: Sequence[Mapping[str, Any]], models: Sequence[Path]) -> tuple[Path, bool]:
+    """Give the best of the trained models, and whether it is better than their start.
+
+    Parameters
+    ----------
+    figures : sequence of dict
+        From `compare_runs`; without validation tiles, or a start, nothing speaks against a model.
+    models : sequence of Path
+        The trained ones.
+    """
+    f1 = [float(row.get("f1", 0.0)) for row in figures]
+    before, after = f1[: -len(models)], f1[-len(models) :]
+    best = max(after)
+    is_better = all(best > was for was in before) or "f1" not in figures[0]
+    return models[after.index(best)], is_better
