@@ -40,9 +40,9 @@ haematoxylin and DAB.
 
 | what | value |
 | --- | --- |
-| network | U-Net, {parameters:,} parameters, width {width}, one heatmap at half the resolution, and a perceptron for shapes |
+| network | U-Net, width {width}, and a perceptron for shapes, {parameters:,} parameters |
 | input | RGB, 8 bit, at {mpp:g} um per pixel, any size (trained on {input_px} px) |
-| output | points with a score from 0 to 1 and 16 distances to the border; default threshold {threshold:g} |
+| output | points with a score, 0 to 1, and 16 radii; default threshold {threshold:g} |
 | trained on | {trained_on} |
 | licence of the weights | {licence} |
 | sha256 | `{sha256}` |
