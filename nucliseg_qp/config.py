@@ -113,7 +113,8 @@ class MaskSettings(_Frozen):
     smooth_um: Annotated[float, Field(ge=0, le=20)] = 0.25
     """Standard deviation of the Gaussian that quiets chromatin texture."""
     otsu_offset: Annotated[float, Field(ge=-255, le=255)] = 6.0
-    """Added to the Otsu threshold (grey levels of 255); higher includes paler rims."""
+    """Added to the slide's Otsu threshold (grey levels of 255), which says what is dark and, with
+    ``local_contrast``, how pale a border may be; higher includes paler rims."""
     seed_share: Annotated[float, Field(gt=0, lt=1)] = 0.85
     """Share of the way from a keypoint to the border it expects that surely is nucleus."""
     reach_share: Annotated[float, Field(ge=1, le=4)] = 1.3
@@ -129,7 +130,7 @@ class MaskSettings(_Frozen):
     max_area_um2: Positive = 250.0
     """Larger outlines are cut back to a disc of this area around their keypoint."""
     halo_um: Positive = 20.0
-    """Rim around a tile that its outlines may use, at least one and a half times the reach."""
+    """Rim around a tile that its outlines may use, at least twice the reach."""
 
 
 class StainSettings(_Frozen):

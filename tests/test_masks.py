@@ -361,6 +361,34 @@ def test_every_keypoint_has_a_seed_however_close_the_others_are(points, radius_p
     assert not (zones.unknown & (zones.seeds > 0)).any()
 
 
+def test_who_comes_first_does_not_matter_where_two_seeds_want_the_same_pixels():
+    xy = np.array([[40.5, 50.5], [52.5, 50.5], [48.5, 60.5]])
+    told = np.concatenate([radii(1, 14), radii(1, 10), radii(1, 7)])
+    red = np.full((100, 100), 100, np.uint8)
+
+    def seeds(order):
+        return find_zones(red, xy[order], told[order], 255.0, MaskSettings(), MPP).seeds
+
+    there, back = seeds([0, 1, 2]), seeds([2, 1, 0])
+    assert (there == np.where(back > 0, 4 - back, 0)).all()
+    both = np.hypot(*(np.indices(red.shape)[::-1] + 0.5 - xy[:2].mean(axis=0)[:, None, None])) < 2
+    assert not there[both].any(), "nobody surely owns what both expect"
+
+
+def test_no_keypoints_give_no_labels():
+    image = np.full((32, 32, 3), 100, np.uint8)
+    none = np.empty((0, 2))
+    steps = label_nuclei(image, none, radii(0, 8), STATISTICS, MaskSettings(), MPP)
+    assert not steps.labels.any()
+
+
+def test_the_rim_of_a_tile_holds_every_neighbour_that_may_want_the_same_pixel():
+    grid = MaskGrid.of(0.25, Region(0, 0, 4096, 4096), MaskSettings())
+    for reach_um in (5.0, 10.0, 25.0):
+        wanted = MaskSettings(reach_um=reach_um)
+        assert grid.halo_px(wanted) * 0.25 >= max(20.0, 2 * reach_um)
+
+
 def test_a_seed_has_the_shape_that_the_network_expects():
     turn = np.arange(RAYS) * 2 * np.pi / RAYS
     # An ellipse of 20 by 8 px, its long axis along x.

@@ -27,6 +27,7 @@ REACH_PX = FEATURE_PX * (PATCH // 2 + 1)
 
 _HIDDEN = 96
 _TYPICAL_PX = 7.0
+_LOG_PX = (-2.0, 5.0)
 
 
 class RadiiHead(nn.Module):
@@ -64,7 +65,8 @@ class RadiiHead(nn.Module):
         """
         around = _around(features, image, x, y).to(next(self.parameters()).dtype)
         log: Tensor = self.layers(around)
-        return log.float().exp()
+        # Bounds that no nucleus comes near keep a badly trained network from infinities.
+        return log.float().clamp(*_LOG_PX).exp()
 
 
 def _around(features: Tensor, image: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -28,6 +28,9 @@ _SECTORS = 64
 _REACHES_PX = np.array([6, 9, 12, 16, 24])
 """Largest reach of each group of nuclei but the last."""
 
+_AT_ONCE = 4096
+"""Nuclei whose pixels are looked for at once, which bounds the memory of crowded tiles."""
+
 
 @dataclass(frozen=True)
 class Zones:
@@ -70,26 +73,37 @@ def find_zones(
     mpp : float
         Pixel size of ``red`` in um.
     """
-    fine = radii_px @ _between()
+    fine = _in_sectors(radii_px)
     farthest = settings.reach_share * fine + np.float32(settings.margin_um / mpp)
     farthest = np.minimum(farthest, np.float32(settings.reach_um / mpp))
     largest_um = min(settings.reach_um, np.sqrt(settings.max_area_um2 / np.pi))
     surely = np.minimum(settings.seed_share * fine, np.float32(largest_um / mpp))
     rim = int(np.ceil(settings.reach_um / mpp))
     # The rim is for what lies beyond the image: that costs less than to look for it.
-    seeds = np.zeros([side + 2 * rim for side in red.shape], np.int32)
-    near = np.zeros(seeds.shape, bool)
-    reach = np.ceil(farthest.max(axis=1, initial=0))
-    middles = _flat(keypoints, rim, seeds.shape[1])
-    for group, reach_px in _groups(reach):
-        star = _star(reach_px, seeds.shape[1])
+    near = np.zeros([side + 2 * rim for side in red.shape], bool)
+    middles = _flat(keypoints, rim, near.shape[1])
+    parts = [(np.empty(0, np.int32), np.empty(0, np.int32))]
+    for group, reach_px in _groups(farthest.max(axis=1, initial=0)):
+        star = _star(reach_px, near.shape[1])
         near.reshape(-1)[star.places(middles[group], farthest[group])[0]] = True
         place, count = star.places(middles[group], surely[group])
-        seeds.reshape(-1)[place] = np.repeat(group.astype(np.int32) + 1, count)
+        parts.append((place, np.repeat(group.astype(np.int32) + 1, count)))
     inside = tuple(slice(rim, rim + side) for side in red.shape)
-    own = np.ascontiguousarray(seeds[inside])
-    draw_middles(own, keypoints)
-    return Zones(own, near[inside] & (red <= palest) & (own == 0))
+    place, number = map(np.concatenate, zip(*parts, strict=True))
+    seeds = np.ascontiguousarray(_uncontested(near.shape, place, number)[inside])
+    draw_middles(seeds, keypoints)
+    return Zones(seeds, near[inside] & (red <= palest) & (seeds == 0))
+
+
+def _uncontested(
+    shape: tuple[int, ...], place: NDArray[np.int32], number: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """Draw numbers where only one of them wants to be: the flood decides about the others."""
+    last, first = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    last.reshape(-1)[place] = number
+    first.reshape(-1)[place[::-1]] = number[::-1]
+    last[last != first] = 0
+    return last
 
 
 def _flat(keypoints: NDArray[np.float64], rim: int, width: int) -> NDArray[np.int32]:
@@ -102,8 +116,10 @@ def _groups(reach_px: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.int64], 
     """Give rows of about one reach, and the largest of them; small ones look at few pixels."""
     largest = np.searchsorted(_REACHES_PX, reach_px)
     for size in np.unique(largest).tolist():
-        group = np.flatnonzero(largest == size)
-        yield group, int(reach_px[group].max())
+        alike = np.flatnonzero(largest == size)
+        most = int(np.ceil(reach_px[alike].max()))
+        for start in range(0, len(alike), _AT_ONCE):
+            yield alike[start : start + _AT_ONCE], most
 
 
 def draw_middles(
@@ -145,7 +161,7 @@ class _Star(NamedTuple):
         return (middles[:, None] + self.step)[inside], np.count_nonzero(inside, axis=1)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _star(reach_px: int, width: int) -> _Star:
     down, across = np.mgrid[-reach_px : reach_px + 1, -reach_px : reach_px + 1]
     distance = np.hypot(down, across)
@@ -156,12 +172,10 @@ def _star(reach_px: int, width: int) -> _Star:
     return _Star(step, distance[disc].astype(np.float32), sector)
 
 
-@lru_cache(maxsize=1)
-def _between() -> NDArray[np.float32]:
-    """Give the matrix (16, 64) that makes radii between the rays."""
-    at = np.arange(_SECTORS) * RAYS / _SECTORS
-    ray, share = np.floor(at).astype(int), at % 1
-    matrix = np.zeros((RAYS, _SECTORS), np.float32)
-    matrix[ray, np.arange(_SECTORS)] = 1 - share
-    matrix[(ray + 1) % RAYS, np.arange(_SECTORS)] += share
-    return matrix
+def _in_sectors(radii_px: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give the radius of each sector, (n, 64), from those of the rays, (n, 16)."""
+    # Not as a product of matrices: the threads that BLAS wakes for it take a while to rest.
+    share = np.arange(_SECTORS // RAYS, dtype=np.float32) * np.float32(RAYS / _SECTORS)
+    following = np.roll(radii_px, -1, axis=1)[:, :, None]
+    between = radii_px[:, :, None] * (1 - share) + following * share
+    return between.reshape(len(radii_px), _SECTORS)

@@ -54,7 +54,8 @@ class MaskGrid:
 
     def halo_px(self, settings: MaskSettings) -> int:
         """Give the rim of a tile in full-resolution pixels."""
-        halo_um = max(settings.halo_um, 1.5 * settings.reach_um)
+        # Two nuclei that lie twice the reach apart may want the same pixel.
+        halo_um = max(settings.halo_um, 2 * settings.reach_um)
         return int(np.ceil(halo_um / self.mpp)) * self.downsample
 
     def view(self, tile: Tile, settings: MaskSettings) -> Region:

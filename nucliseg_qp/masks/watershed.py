@@ -155,6 +155,8 @@ class _Found(NamedTuple):
         """Give the mean level of each nucleus's foreground, of label 0 to n."""
         import cv2
 
+        if not len(self.place):
+            return np.full(len(self.size), threshold)
         # A pale nucleus and a dark one share the slide's threshold but not the height of their
         # border: each ends where it has faded to a share of its own contrast.  What is measured
         # is the foreground it was given, not its seed, which may lie on a nucleolus.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -148,14 +148,16 @@ def _lesson(
     views = Views.random(len(rgbw), rgbw.shape[1], how.crop_px, how.augmentation, rng)
     crops = views.cut_rgbw(rgbw.permute(0, 3, 1, 2).float() / 255)
     images = degrade(change_stains(crops[:, :3], how.augmentation, rng), how.augmentation, rng)
-    # A label that cannot be trusted is none.
-    cut = views.cut(masks[:, None].float(), "nearest")
-    labels = (cut * (crops[:, 3:] > 0.99)).numpy().astype(np.int32)[:, 0]
+    labels = views.cut(masks[:, None].float(), "nearest").numpy().astype(np.int32)[:, 0]
+    trusted = (crops[:, 3] > 0.99).numpy()
     rows = views.move([torch.from_numpy(canvas.points) for canvas in canvases]).numpy()
     xy = rows[:, 1:] + jitter.normal(0.0, _OFF_PX, (len(rows), 2))
     # Points come canvas by canvas.
     wanted = np.concatenate(
-        [radial_distances(one, xy[rows[:, 0] == index]) for index, one in enumerate(labels)]
+        [
+            radial_distances(labels[index], xy[rows[:, 0] == index], trusted[index])
+            for index in range(len(canvases))
+        ]
     )
     known = np.isfinite(wanted).all(axis=1)
     owner, x, y = (torch.from_numpy(column[known]) for column in (rows[:, 0], *xy.T))
@@ -169,11 +171,16 @@ def _labels(canvas: Canvas) -> NDArray[np.int32]:
     return canvas.labels
 
 
-def radial_distances(labels: NDArray[np.int32], xy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give how far the label under each point reaches, (k, 16) in px; NaN where there is none.
+def radial_distances(
+    labels: NDArray[np.int32],
+    xy: NDArray[np.float64],
+    trusted: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float64]:
+    """Give how far the label under each point reaches, (k, 16) in px; NaN where that is unknown.
 
     The last pixel of the label counts, whatever lies before it, so that a notch or a nucleus
-    above makes no border. A nucleus that the image cuts is unknown.
+    above makes no border. Unknown are nuclei that the image cuts, and those that reach into or
+    beyond what is not trusted: there may be a mirrored twin of the same label.
 
     Parameters
     ----------
@@ -181,6 +188,8 @@ def radial_distances(labels: NDArray[np.int32], xy: NDArray[np.float64]) -> NDAr
         0 is background.
     xy : ndarray, shape (k, 2)
         Points in pixels.
+    trusted : ndarray of bool, shape (h, w), optional
+        Where the labels count; everywhere when left out.
     """
     height, width = labels.shape
     turn = np.arange(RAYS) * (2 * np.pi / RAYS)
@@ -193,16 +202,16 @@ def radial_distances(labels: NDArray[np.int32], xy: NDArray[np.float64]) -> NDAr
     same = (_at(labels, x, y) == own[:, None, None]) & inside
     radii = np.where(same, steps, _STEP_PX).max(axis=2)
     # The pixel where a ray leaves the image still belongs to the nucleus.
-    leaving = same[:, :, :-1] & ~inside[:, :, 1:]
-    unknown = (own == 0) | leaving.any(axis=(1, 2))
-    radii[unknown] = np.nan
+    unknown = (same[:, :, :-1] & ~inside[:, :, 1:]).any(axis=2) | ~inside[:, :, 0]
+    if trusted is not None:
+        doubtful = ~_at(trusted, x, y) & (steps <= radii[:, :, None])
+        unknown |= doubtful.any(axis=2)
+    radii[unknown.any(axis=1) | (own == 0)] = np.nan
     return np.asarray(radii, np.float64)
 
 
-def _at(
-    labels: NDArray[np.int32], x: NDArray[np.float64], y: NDArray[np.float64]
-) -> NDArray[np.int32]:
-    height, width = labels.shape
+def _at(values: NDArray[Any], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[Any]:
+    height, width = values.shape
     row = np.floor(y).astype(int).clip(0, height - 1)
     column = np.floor(x).astype(int).clip(0, width - 1)
-    return np.asarray(labels[row, column], np.int32)
+    return np.asarray(values[row, column])
