@@ -6,7 +6,8 @@
 DATA holds ``endonuke`` (with ``images_unlabelled``), ``dsb2018_tissue``, ``dsb2018_fluorescence``
 and ``openslide_ki67`` as docs/explanation/what-the-model-has-seen.md describes them. The training
 has three parts: from scratch on what is drawn and recoloured; on from there with real H-DAB
-tissue; and on with pseudo-labels of unannotated images as well. The folds of the cross-validation
+tissue; and on with pseudo-labels of unannotated images as well, after which the network learns how
+far nuclei reach. The folds of the cross-validation, which is about keypoints alone,
 share the first part, which sees no EndoNuke tile. Every part ends after a number of steps, so
 equal seeds give equal weights on equal machines. A part that is there is not trained again.
 """

@@ -166,7 +166,8 @@ def _owned(table: NDArray[np.float64], window: Tile) -> NDArray[np.float64]:
 def _sorted(table: NDArray[np.float64], downsample: float, failed: tuple[Tile, ...]) -> Keypoints:
     # On the 0.01 px grid of the ids: two runs that agree there agree everywhere.
     xy = np.rint(table[:, :2] * downsample * 100) / 100
+    radii = (np.rint(table[:, 3:] * downsample * 100) / 100).astype(np.float32)
     order = np.lexsort((xy[:, 0], xy[:, 1]))
     score = table[order, 2].astype(np.float32)
-    radii = (table[order, 3:] * downsample).astype(np.float32)
-    return Keypoints(xy[order, 0], xy[order, 1], score, radii, np.ones(len(xy), bool), failed)
+    wanted = np.ones(len(xy), bool)
+    return Keypoints(xy[order, 0], xy[order, 1], score, radii[order], wanted, failed)

@@ -1,4 +1,4 @@
-"""The keypoint network: a small U-Net of residual blocks with one heatmap out.
+"""The keypoint network: a small U-Net of residual blocks, a heatmap, and radii of keypoints.
 
 Residual blocks: He et al., Deep residual learning, CVPR 2016. U shape: Ronneberger et al.,
 U-Net, MICCAI 2015. The last features have a quarter of the resolution, as in CenterNet (Zhou et
@@ -101,7 +101,7 @@ class UpBlock(nn.Module):
 
 
 class KeypointUNet(nn.Module):
-    """Logits of one nucleus heatmap at half the input's resolution.
+    """Logits of one nucleus heatmap at half the input's resolution, and what radii are told from.
 
     Parameters
     ----------
@@ -159,6 +159,7 @@ class KeypointUNet(nn.Module):
             if isinstance(module, ConvNorm):
                 module.fold()
         net = net.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # `radii` may be rounded: bfloat16 moves them by a third of a per cent.
         net.head.float()
         net.requires_grad_(False)
         return net

@@ -89,7 +89,11 @@ def fit(settings: FitSettings, session: Session | None = None) -> Path:
     metrics |= _loss_facts(losses)
     logger.info("threshold %.3f, %s", threshold, metrics)
     info = model.info.model_copy(update={"threshold": threshold, "metrics": metrics})
-    return save_model(settings.out, info, _with_radii(model, settings, train, session).net)
+    # Kept before it goes on: whoever stops the rest has the nuclei it finds.
+    path = save_model(settings.out, info, net)
+    if settings.radii_steps:
+        save_model(settings.out, info, _with_radii(model, settings, train, session).net)
+    return path
 
 
 def _with_radii(
@@ -98,8 +102,6 @@ def _with_radii(
     train: dict[str, list[LabelledImage]],
     session: Session | None,
 ) -> KeypointModel:
-    if not settings.radii_steps:
-        return model
     masked = replace(settings, shares=_RADII_SHARES, copy_paste=0.0)
     how = RadiiSettings(settings.radii_steps, seed=settings.seed)
     tell = session.teller(settings.radii_steps) if session else None

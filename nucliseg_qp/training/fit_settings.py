@@ -69,7 +69,7 @@ class FitSettings:
         The budget: whichever is used up first.
     radii_steps : int
         Steps of teaching how far nuclei reach, afterwards and from masks (see `fit_radii`); with
-        0 this stays as it was in `start`.
+        0 this stays as it was in `start`, or is the same for all nuclei without one.
     batch_size, crop_px, canvas_px : int
         Crops per step, their side, and the side of the canvases they are cut from.
     bank_size : int

@@ -32,7 +32,7 @@ class OwnTraining:
     start : str
         Model to go on from: default, a name, a .safetensors file, or scratch.
     minutes : float
-        When to stop, at the latest.
+        When to stop, at the latest; from scratch a few minutes for the shapes come after them.
     steps : int
         When to stop, at the latest. Equal steps and seeds give equal models, if they are few
         enough for the minutes.
