@@ -137,7 +137,7 @@ def outline_tile(
     view = grid.view(tile, settings)
     window = grid.inside(view, tile.crop)
     owned = tile.core.contains(near.x, near.y) & near.wanted
-    radii_px = near.radii / np.float32(grid.downsample)
+    radii_px = near.radii.astype(np.float32) / np.float32(grid.downsample)
     steps = label_nuclei(image, seed_xy, radii_px, statistics, settings, grid.mpp, window, owned)
     labels = steps.labels
     _clear_outside(labels, grid.inside(view.intersection(grid.bounds), view))
