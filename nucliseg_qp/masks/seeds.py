@@ -28,7 +28,7 @@ _SECTORS = 64
 _REACHES_PX = np.array([6, 9, 12, 16, 24])
 """Largest reach of each group of nuclei but the last."""
 
-_AT_ONCE = 512
+_AT_ONCE = 4096
 """Nuclei whose pixels are looked for at once, which bounds the memory of crowded tiles."""
 
 
