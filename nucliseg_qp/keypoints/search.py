@@ -83,10 +83,10 @@ class Keypoints:
         return replace(self, wanted=wanted)
 
     @classmethod
-    def none(cls, failed: tuple[Tile, ...] = ()) -> Keypoints:
+    def none(cls) -> Keypoints:
         """Give a table without rows."""
         place, score, wanted = np.empty(0), np.empty(0, np.float32), np.empty(0, np.bool_)
-        return cls(place, place, score, np.empty((0, RAYS), RADII), wanted, failed)
+        return cls(place, place, score, np.empty((0, RAYS), RADII), wanted)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Keypoints]) -> Keypoints:

@@ -125,9 +125,8 @@ def _groups(reach_px: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.int64], 
 def draw_middles(
     labels: NDArray[np.int32],
     keypoints: NDArray[np.float64],
-    numbers: NDArray[np.int32] | None = None,
 ) -> None:
-    """Label the pixel under each keypoint and its four neighbours, in place.
+    """Label the pixel under keypoint ``i`` and its four neighbours ``i + 1``, in place.
 
     Parameters
     ----------
@@ -135,12 +134,10 @@ def draw_middles(
         Changed.
     keypoints : ndarray, shape (n, 2)
         x, y in pixels.
-    numbers : ndarray of int32, shape (n,), optional
-        What is drawn, 1 to n when left out.
     """
     height, width = labels.shape
     column, row = np.floor(keypoints).astype(np.int64).T
-    drawn = np.arange(1, len(row) + 1) if numbers is None else numbers
+    drawn = np.arange(1, len(row) + 1)
     for down, across in ((-1, 0), (0, -1), (0, 1), (1, 0), (0, 0)):
         y, x = (row + down).clip(0, height - 1), (column + across).clip(0, width - 1)
         labels[y, x] = drawn

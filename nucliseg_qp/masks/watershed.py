@@ -94,15 +94,27 @@ def label_nuclei(
     zones = find_zones(red, keypoints, radii_px, palest, settings, mpp)
     labels = flood(adjusted, zones)
     found = _Found.of(labels, red, keypoints, settings.reach_um / mpp)
-    darkness = found.darkness(threshold)
-    limit = (1 - share) * darkness + share * statistics.background
+    limit = (1 - share) * found.darkness(threshold) + share * statistics.background
     labels.reshape(-1)[found.beyond(limit, settings.max_area_um2 / mpp**2)] = 0
     # What the network is sure of stays, such as pale chromatin and nucleoli.
     np.copyto(labels, zones.seeds, where=zones.seeds > 0)
     labels = rounded(labels, ROUND_UM / mpp)
-    number = _numbers(np.ones(len(keypoints), bool) if wanted is None else wanted)
-    part = _slices(window or Region(0, 0, image.shape[1], image.shape[0]))
     draw_middles(labels, keypoints)
+    return _steps(adjusted, red, zones, labels, limit, wanted, window)
+
+
+def _steps(
+    adjusted: NDArray[np.uint8],
+    red: NDArray[np.uint8],
+    zones: Zones,
+    labels: NDArray[np.int32],
+    limit: NDArray[np.float64],
+    wanted: NDArray[np.bool_] | None,
+    window: Region | None,
+) -> MaskSteps:
+    """Give what is wanted of it all; ``limit`` is the level each of labels 0 to n ends at."""
+    number = _numbers(np.ones(len(limit) - 1, bool) if wanted is None else wanted)
+    part = _slices(window or Region(0, 0, red.shape[1], red.shape[0]))
     held = np.append(0, np.flatnonzero(number))
     return MaskSteps(
         adjusted[part],

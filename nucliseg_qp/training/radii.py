@@ -47,7 +47,7 @@ class RadiiSettings:
 
     Attributes
     ----------
-    steps, batch_size, crop_px, canvas_px, bank_size
+    steps, batch_size, crop_px, canvas_px, bank_size, augmentation
         As in `FitSettings`.
     learning_rate
         At the top of the cycle.
