@@ -22,7 +22,7 @@ from nucliseg_qp.projects.notes import prepare
 from nucliseg_qp.projects.numbers import area_numbers, read_numbers
 from nucliseg_qp.projects.record import begin_run, end_run
 from nucliseg_qp.projects.selection import choose_entries, open_project
-from nucliseg_qp.projects.staging import stage, unstage
+from nucliseg_qp.projects.staging import is_staged, stage, unstage
 from nucliseg_qp.provenance import entry_metadata
 from nucliseg_qp.qupath.builders import check_builder
 from nucliseg_qp.qupath.data_file import data_since
@@ -183,7 +183,8 @@ class ProjectRun:
         last = self._journal.last(entry.id)
         if self._renews or last is None or last.fingerprint != fingerprint:
             return False
-        if last.status == "staged":
+        # What waits and is damaged can never go in: analysed again, it can.
+        if last.status == "staged" and is_staged(self._folder.staged(entry.id)):
             self._stay_staged(entry, outcome)
             return True
         if last.status != "done" or not self._recall(entry, outcome):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from nucliseg_qp.errors import InputError
 from nucliseg_qp.outputs import make_folder, whole_file
 from nucliseg_qp.qupath.geojson import write_geojson
 from nucliseg_qp.qupath.held import EntryResult
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nucliseg_qp.nuclei import Nuclei
+    from nucliseg_qp.qupath.reading import Detections
 
-__all__ = ["stage", "staged_result", "unstage"]
+__all__ = ["is_staged", "stage", "staged_result", "unstage"]
 
 _NOTE = """\
 Somebody saved this image in QuPath while nucliseg-qp analysed it, so its nuclei were not written:
@@ -65,14 +67,33 @@ def staged_result(folder: Path, work: Path) -> EntryResult | None:
     OutputError
         When ``work`` cannot be written to.
     """
-    about = folder / "result.json"
-    if not about.is_file():
+    if not (folder / "result.json").is_file():
         return None
-    result = EntryResult.from_json(orjson.loads(about.read_bytes()))
-    found = read_geojson(folder / "nuclei.geojson.gz")
+    result, found = _read(folder)
     part = work / "staged.npz"
     save_part(part, found.nuclei, found.ids)
     return replace(result, parts=(part,))
+
+
+def is_staged(folder: Path) -> bool:
+    """Tell whether a staged result is there and can be read."""
+    try:
+        _read(folder)
+    except InputError:
+        return False
+    return True
+
+
+def _read(folder: Path) -> tuple[EntryResult, Detections]:
+    about = folder / "result.json"
+    try:
+        result = EntryResult.from_json(orjson.loads(about.read_bytes()))
+        return result, read_geojson(folder / "nuclei.geojson.gz")
+    except InputError as error:
+        seen = error.message
+    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        seen = f"{about} is damaged ({error})"
+    raise InputError(seen, "Run annotate without --apply-staged: it analyses the image again.")
 
 
 def unstage(folder: Path) -> None:
