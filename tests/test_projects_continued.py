@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from project_samples import make_project, statuses
+from project_samples import make_project, numbers, statuses
 
 from nucliseg_qp.batch import SilentWatcher
+from nucliseg_qp.errors import QuPathError
 from nucliseg_qp.images.slide import open_slide
 from nucliseg_qp.projects import late, run
 from nucliseg_qp.projects.job import ProjectJob
 from nucliseg_qp.projects.journal import Journal
+from nucliseg_qp.projects.record import last_run, read_run
 from nucliseg_qp.projects.scope import ProjectScope
 from nucliseg_qp.projects.selection import Selection, open_project
 from nucliseg_qp.qupath.builders import builder_paths
@@ -123,3 +125,74 @@ def test_an_image_whose_waiting_result_is_whole_still_waits(root, engine, monkey
     [outcome] = annotate(root, engine, "#1")
     assert outcome.status == "staged"
     assert [one.status for one in late.apply_staged(root, Selection(), SilentWatcher())] == ["done"]
+
+
+# ---- the record of a run that was killed ---------------------------------------------------------
+
+
+def killed_at(root, engine, monkeypatch, entry_id):
+    monkeypatch.setattr(FakeQuPath, "killed_at", entry_id)
+    with pytest.raises(KeyboardInterrupt):
+        annotate(root, engine)
+    monkeypatch.setattr(FakeQuPath, "killed_at", 0)
+
+
+def test_the_record_of_a_killed_run_keeps_the_images_it_did_when_only_the_rest_is_asked_for(
+    root, engine, monkeypatch
+):
+    killed_at(root, engine, monkeypatch, 2)
+    cut_off = last_run(ProjectFolder(root))
+    [outcome] = annotate(root, engine, "#2")
+    record = last_run(ProjectFolder(root))
+    assert record["run"] == cut_off["run"]
+    assert record["finished"]
+    first, second = record["images"]
+    names = [one.name for one in open_project(root).entries]
+    assert [first["name"], second["name"]] == names
+    assert [first["entry_id"], second["entry_id"]] == [1, 2]
+    assert (first["status"], first["problem"], first["earlier"]) == ("done", "", False)
+    assert first["counts"] == numbers(root, 1)["counts"]
+    assert first["report"] == {"added": 7}
+    assert first.keys() == second.keys()
+    assert second["counts"] == dict(outcome.counts)
+
+
+def test_a_killed_run_is_not_finished_while_an_image_it_tried_has_failed(root, engine, monkeypatch):
+    def broken(*_):
+        raise QuPathError("Java is short of memory", "Give it more.")
+
+    monkeypatch.setattr(run, "analyse", broken)
+    killed_at(root, engine, monkeypatch, 2)
+    monkeypatch.undo()
+    monkeypatch.setattr(run, "QuPathWorker", FakeQuPath)
+    annotate(root, engine, "#2")
+    record = last_run(ProjectFolder(root))
+    assert [one["status"] for one in record["images"]] == ["failed", "done"]
+    assert "short of memory" in record["images"][0]["problem"]
+    assert not record["finished"]
+
+
+def test_a_run_killed_after_its_last_image_has_the_rows_of_all_once_it_is_asked_for_again(
+    root, engine, monkeypatch
+):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "end_run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        annotate(root, engine)
+    monkeypatch.undo()
+    monkeypatch.setattr(run, "QuPathWorker", FakeQuPath)
+    annotate(root, engine, "#2")
+    record = last_run(ProjectFolder(root))
+    assert [one["entry_id"] for one in record["images"]] == [1, 2]
+    assert not any(one["earlier"] for one in record["images"])
+
+
+def test_an_image_that_another_run_did_is_no_row_of_the_next_one(root, engine):
+    folder = ProjectFolder(root)
+    annotate(root, engine, "#1")
+    first = last_run(folder)["run"]
+    annotate(root, engine, "#2")
+    [path] = set(folder.run("x").parent.iterdir()) - {folder.run(first)}
+    assert [one["entry_id"] for one in read_run(path)["images"]] == [2]

@@ -78,6 +78,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._last: dict[int, Record] = {}
+        self._ended: dict[tuple[str, int], Record] = {}
         for record in _records(path):
             self._take(record)
 
@@ -85,7 +86,12 @@ class Journal:
         """Give how an image ended when it was last in scope."""
         return self._last.get(entry_id)
 
+    def of_run(self, run: str) -> list[Record]:
+        """Give how each image ended that a run got to, also those it skipped."""
+        return [record for (name, _), record in self._ended.items() if name == run]
+
     def _take(self, record: Record) -> None:
+        self._ended[record.run, record.entry_id] = record
         if record.status != "skipped":
             self._last[record.entry_id] = record
 

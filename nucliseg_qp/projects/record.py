@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from nucliseg_qp.outputs import whole_file
+from nucliseg_qp.projects.job import EntryOutcome
+from nucliseg_qp.projects.journal import Journal
+from nucliseg_qp.projects.numbers import read_numbers
 from nucliseg_qp.provenance import engine_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from nucliseg_qp.engine import Engine
-    from nucliseg_qp.projects.job import EntryOutcome
+    from nucliseg_qp.projects.journal import Record
     from nucliseg_qp.qupath.project_folder import ProjectFolder
 
 __all__ = ["Begun", "begin_run", "end_run", "last_run", "read_run"]
@@ -74,18 +78,23 @@ def end_run(folder: ProjectFolder, run: Begun, outcomes: Sequence[EntryOutcome])
     record = read_run(folder.run(run.name))
     if record is None:
         return
-    if all(one.earlier for one in outcomes):
+    fresh = {one.entry_id for one in outcomes if not one.earlier}
+    if run.is_new and not fresh:
         # There was nothing to do.
-        if run.is_new:
-            folder.run(run.name).unlink()
+        folder.run(run.name).unlink()
         return
     rows = {row["entry_id"]: row for row in record["images"]}
-    for one in outcomes:
-        # What this very run did before is told better by its own row.
-        if not (one.earlier and one.entry_id in rows):
-            rows[one.entry_id] = _row(one)
+    for ended in Journal(folder.journal).of_run(run.name):
+        told = rows.get(ended.entry_id, {}).get("status") == ended.status
+        if ended.entry_id not in fresh and not told:
+            rows[ended.entry_id] = _row_of_cut_off(folder, ended)
+    if fresh:
+        for one in outcomes:
+            # What this very run did before is told better by its own row.
+            if not (one.earlier and one.entry_id in rows):
+                rows[one.entry_id] = _row(one)
+        record["finished"] = all(row["status"] in ("done", "skipped") for row in rows.values())
     record["images"] = list(rows.values())
-    record["finished"] = all(row["status"] in ("done", "skipped") for row in rows.values())
     _write(folder.run(run.name), record)
 
 
@@ -100,6 +109,18 @@ def _row(outcome: EntryOutcome) -> dict[str, Any]:
         "report": outcome.report,
         "seconds": round(outcome.seconds, 3),
     }
+
+
+def _row_of_cut_off(folder: ProjectFolder, ended: Record) -> dict[str, Any]:
+    """Give the row of an image that the call that was cut off had ended; its time is not known."""
+    numbers = read_numbers(folder.result(ended.entry_id))
+    name = numbers.name if numbers else ""
+    outcome = EntryOutcome(
+        Path(name or str(ended.entry_id)), problem=ended.problem, entry_id=ended.entry_id
+    )
+    if numbers is not None and numbers.run == ended.run:
+        outcome.counts, outcome.report = Counter(numbers.counts), numbers.report
+    return {**_row(outcome), "status": ended.status}
 
 
 def last_run(folder: ProjectFolder) -> dict[str, Any] | None:
