@@ -11,12 +11,13 @@ from pathlib import Path  # noqa: TC003 - pydantic needs the type at run time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nucliseg_qp.errors import UsageError, nearest_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Self
 
 __all__ = [
     "ClassSettings",
@@ -132,6 +133,15 @@ class MaskSettings(_Frozen):
     halo_um: Positive = 20.0
     """Rim around a tile that its outlines may use, at least twice the reach."""
 
+    @model_validator(mode="after")
+    def _leaves_nuclei(self) -> Self:
+        if self.min_area_um2 >= self.max_area_um2:
+            raise UsageError(
+                f"setting masks.min_area_um2 = {self.min_area_um2:g} leaves no nucleus",
+                f"Give less than masks.max_area_um2 = {self.max_area_um2:g}.",
+            )
+        return self
+
 
 class StainSettings(_Frozen):
     """Stain vectors and background for optical densities; QuPath's defaults for H-DAB."""
@@ -233,7 +243,7 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
     for section, values in (overrides or {}).items():
         merged[section] = {**merged.get(section, {}), **values}
     try:
-        settings = Settings.model_validate(merged)
+        return Settings.model_validate(merged)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
@@ -241,14 +251,6 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
             place = f"settings file {path}: " if path is not None else ""
             raise _unknown_setting(name, place) from None
         raise UsageError(f"setting {name} = {first.get('input')!r}: {first['msg']}", _SEE) from None
-    masks = settings.masks
-    # Not in the model: of two settings that fit, one may come from the file and one from a flag.
-    if masks.min_area_um2 >= masks.max_area_um2:
-        raise UsageError(
-            f"setting masks.min_area_um2 = {masks.min_area_um2:g} leaves no nucleus",
-            f"Give less than masks.max_area_um2 = {masks.max_area_um2:g}.",
-        )
-    return settings
 
 
 def _unknown_setting(name: str, place: str) -> UsageError:

@@ -14,7 +14,8 @@ from test_docs import DOCS, VERBS, maker
 from nucliseg_qp.cli import run
 from nucliseg_qp.cli.app import VERBS as VERBS_BY_GROUP
 from nucliseg_qp.cli.app import app
-from nucliseg_qp.config import MaskSettings
+from nucliseg_qp.config import MaskSettings, Settings, load_settings
+from nucliseg_qp.errors import UsageError
 
 PAGE = (DOCS / "reference" / "json.md").read_text(encoding="utf-8")
 FIELDS = {
@@ -147,6 +148,23 @@ def test_a_smallest_area_above_the_largest_is_refused_not_a_run_without_nuclei(c
     capsys.readouterr()
     assert run(command) == 2
     assert "less than masks.max_area_um2 = 250" in capsys.readouterr().err
+
+
+MADE = {
+    "masks": lambda: MaskSettings(min_area_um2=250),
+    "all": lambda: Settings(masks={"min_area_um2": 300, "max_area_um2": 250}),
+    "JSON": lambda: Settings.model_validate_json('{"masks": {"max_area_um2": 4}}'),
+    "overrides": lambda: load_settings(overrides={"masks": {"max_area_um2": 4}}),
+}
+
+
+@pytest.mark.parametrize("how", MADE)
+def test_a_smallest_area_above_the_largest_is_refused_however_settings_are_made(how):
+    with pytest.raises(UsageError) as caught:
+        MADE[how]()
+    told = r"setting masks.min_area_um2 = \d+ leaves no nucleus. Give less than masks.max_area_um2"
+    assert re.match(told, str(caught.value))
+    assert "\n" not in str(caught.value)
 
 
 MISSPELT = {

@@ -14,11 +14,11 @@ from nucliseg_qp.cli.options import (
     Images,
     ProfileFile,
     RegionText,
+    SaidSettings,
     SlideMpp,
     WholeProject,
     Within,
 )
-from nucliseg_qp.config import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ def annotate(
     dry_run: DryRun = False,
     as_json: AsJson = False,
     whole: WholeProject | None = None,
-    settings: Settings | None = None,
+    settings: SaidSettings | None = None,
 ) -> int:
     """Find nuclei and put them into a QuPath project as classified detections.
 

@@ -14,10 +14,10 @@ from nucliseg_qp.cli.options import (
     Images,
     ProfileFile,
     RegionText,
+    SaidSettings,
     SlideMpp,
     Within,
 )
-from nucliseg_qp.config import Settings
 
 __all__ = ["detect"]
 
@@ -35,7 +35,7 @@ def detect(
     profile: ProfileFile = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-    settings: Settings | None = None,
+    settings: SaidSettings | None = None,
 ) -> int:
     """Find nuclei and write them as files, for QuPath and for tables.
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 from cyclopts import Group, Parameter
+from pydantic import Field, model_validator
+
+from nucliseg_qp.config import MaskSettings, Settings
 
 __all__ = [
     "JSON_FLAG",
@@ -16,6 +19,7 @@ __all__ = [
     "Images",
     "ProfileFile",
     "RegionText",
+    "SaidSettings",
     "SlideMpp",
     "WholeProject",
     "Within",
@@ -54,6 +58,22 @@ ProfileFile = Annotated[
         help="Write to this JSON file where time and memory went; it names no file or image.",
     ),
 ]
+
+_MASKS: Any = Settings.model_fields["masks"].metadata[0]
+
+
+class _SaidMasks(MaskSettings):
+    @model_validator(mode="after")
+    def _leaves_nuclei(self) -> Self:
+        # Of two settings that fit, one may come from a file: looked at when they are merged.
+        return self
+
+
+class SaidSettings(Settings):
+    """All settings of a run."""
+
+    masks: Annotated[_SaidMasks, _MASKS] = Field(default_factory=_SaidMasks)
+
 
 _PROJECT = Group("Whole project: when the image given is a QuPath project", sort_key=0)
 _Many = Parameter(group=_PROJECT, negative=(), consume_multiple=False)

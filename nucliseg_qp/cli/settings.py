@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from nucliseg_qp.cli.options import AsJson, Config
-from nucliseg_qp.config import Settings
+from nucliseg_qp.cli.options import AsJson, Config, SaidSettings
 
 __all__ = ["settings"]
 
 
 def settings(
-    *, config: Config = None, as_json: AsJson = False, values: Settings | None = None
+    *, config: Config = None, as_json: AsJson = False, values: SaidSettings | None = None
 ) -> int:
     """Print all settings as TOML, with what they mean, ready for --config.
 
