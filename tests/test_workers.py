@@ -111,6 +111,24 @@ def test_a_task_that_always_kills_its_process_is_told(engine):
         workers._crew.submit(die)()
 
 
+def test_an_image_that_fails_leaves_no_load_behind(engine):
+    """The next image must be dealt out evenly, and nobody works for the one that failed."""
+    with ProcessWorkers(engine, 2) as workers:
+        with pytest.raises(NucliSegError, match="3 times"):
+            list(workers._in_order(die, [()] * 12))
+        assert workers._crew._load == [0, 0]
+        ids = list(workers._in_order(own_id, [()] * 12))
+        assert sorted(ids.count(one) for one in set(ids)) == [6, 6]
+
+
+def test_results_that_nobody_takes_leave_no_load_behind(engine):
+    with ProcessWorkers(engine, 2) as workers:
+        some = workers._in_order(own_id, [()] * 12)
+        next(some)
+        some.close()
+        assert workers._crew._load == [0, 0]
+
+
 @pytest.mark.parametrize(
     ("asked", "devices"),
     [("auto", ["cuda:0", "cuda:1"]), ("cuda", ["cuda:0", "cuda:1"]), ("cuda:1", ["cuda:1"])],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from nucliseg_qp.errors import NucliSegError, UsageError
-from nucliseg_qp.workers.shared import SharedWork
+from nucliseg_qp.workers.shared import Pending, SharedWork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ class _Cluster:
         threads: dict[str, int] = self._client.nthreads()  # type: ignore[no-untyped-call]
         return max(1, sum(threads.values()))
 
-    def submit(self, function: Callable[..., Result], *arguments: object) -> Callable[[], Result]:
+    def submit(self, function: Callable[..., Result], *arguments: object) -> Pending[Result]:
         # Not pure: the same call on another day may find another file under the same name.
         future = self._client.submit(
             function, self._settings, *arguments, pure=False, resources=self._resources
@@ -73,7 +73,7 @@ class _Cluster:
                 ) from None
             return result
 
-        return wait
+        return Pending(wait, future.release)
 
     def close(self) -> None:
         # The cluster itself stays as it is.

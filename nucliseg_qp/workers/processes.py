@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nucliseg_qp.errors import NucliSegError
 from nucliseg_qp.processes import usable_cores
-from nucliseg_qp.workers.shared import SharedWork
+from nucliseg_qp.workers.shared import Pending, SharedWork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ class _Processes:
     def size(self) -> int:
         return len(self._pools)
 
-    def submit(self, function: Callable[..., Result], *arguments: object) -> Callable[[], Result]:
+    def submit(self, function: Callable[..., Result], *arguments: object) -> Pending[Result]:
         place = self._load.index(min(self._load))
         task = partial(function, self._settings[place], *arguments)
         future = self._given(place, task)
@@ -66,7 +66,11 @@ class _Processes:
             finally:
                 self._load[place] -= 1
 
-        return wait
+        def drop() -> None:
+            future.cancel()
+            self._load[place] -= 1
+
+        return Pending(wait, drop)
 
     def _retried(self, place: int, future: Future[Result], task: Callable[[], Result]) -> Result:
         for _ in range(TRIES - 1):

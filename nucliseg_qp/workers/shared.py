@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from nucliseg_qp.work import Inline
 from nucliseg_qp.workers.tasks import keypoints_task, nuclei_task
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.nuclei import Nuclei
     from nucliseg_qp.work import TilePlan
 
-__all__ = ["Crew", "SharedWork"]
+__all__ = ["Crew", "Pending", "SharedWork"]
 
 Result = TypeVar("Result")
 
@@ -35,6 +36,26 @@ AHEAD = 3
 """Tasks waiting per worker, so that none idles while results are written."""
 
 
+@dataclass(frozen=True)
+class Pending(Generic[Result]):
+    """A task that was given to a crew; either its result is waited for or it is dropped.
+
+    Parameters
+    ----------
+    wait : callable
+        Gives the result.
+    drop : callable
+        Tells the crew that nobody wants it any more.
+    """
+
+    wait: Callable[[], Result]
+    drop: Callable[[], None]
+
+    def __call__(self) -> Result:
+        """Wait for the result."""
+        return self.wait()
+
+
 class Crew(Protocol):
     """Somebody who runs functions elsewhere."""
 
@@ -43,7 +64,7 @@ class Crew(Protocol):
         """Give the number of tasks done at the same time."""
         ...
 
-    def submit(self, function: Callable[..., Result], *arguments: object) -> Callable[[], Result]:
+    def submit(self, function: Callable[..., Result], *arguments: object) -> Pending[Result]:
         """Start ``function(settings_json, *arguments)`` and give what waits for its result."""
         ...
 
@@ -111,13 +132,18 @@ class SharedWork:
     def _in_order(
         self, function: Callable[..., Result], tasks: Iterable[tuple[object, ...]]
     ) -> Iterator[Result]:
-        waiting: deque[Callable[[], Result]] = deque()
-        for arguments in tasks:
-            waiting.append(self._crew.submit(function, *arguments))
-            if len(waiting) >= AHEAD * self._crew.size:
+        waiting: deque[Pending[Result]] = deque()
+        try:
+            for arguments in tasks:
+                waiting.append(self._crew.submit(function, *arguments))
+                if len(waiting) >= AHEAD * self._crew.size:
+                    yield waiting.popleft()()
+            while waiting:
                 yield waiting.popleft()()
-        while waiting:
-            yield waiting.popleft()()
+        finally:
+            # Of an image that failed: the next one must find the crew as if it had not been.
+            for task in waiting:
+                task.drop()
 
 
 def _pieces(items: Sequence[Tile], size: int) -> list[Sequence[Tile]]:
