@@ -85,27 +85,50 @@ def collect(
     >>> len(review.images), review.looked_at > 80
     (2, True)
     """
-    entries = choose_entries(open_project(root), Selection(tuple(images)))
     with tempfile.TemporaryDirectory(prefix="nucliseg-qp-") as folder:
-        read = _sent if sent else _asked
-        found, problems = read(root, entries, Path(folder), advance or (lambda *_: None))
-        if not found and problems:
-            raise problems[0]
-        if not found:
-            raise QuPathError(
-                f"no image of {root} has nuclei of nucliseg-qp to look at",
-                "Run nucliseg-qp annotate on the project first.",
-            )
-        review = Review(
-            reviewer=reviewer or getpass.getuser(),
-            collected=datetime.now(UTC).isoformat(timespec="seconds"),
-            project=root.resolve().name,
-            images=tuple(one.review for one in found),
-            notes=tuple(note for one in found for note in _notes(one.review)),
-            problems=tuple(map(str, problems)),
+        found, problems = _read_all(
+            root, images, Path(folder), advance or (lambda *_: None), sent=sent
         )
+        review = _review(root, reviewer, found, problems)
         write_review(out, review, [one.file for one in found])
     return review
+
+
+def _read_all(
+    root: Path,
+    images: Sequence[str],
+    folder: Path,
+    advance: Callable[[str, int], None],
+    *,
+    sent: bool,
+) -> tuple[list[_Found], list[NucliSegError]]:
+    """Give what people did in the chosen images, at least in one, and what could not be read."""
+    entries = choose_entries(open_project(root), Selection(tuple(images)))
+    found, problems = (_sent if sent else _asked)(root, entries, folder, advance)
+    if found:
+        return found, problems
+    if problems:
+        raise problems[0]
+    raise QuPathError(
+        f"no image of {root} has nuclei of nucliseg-qp to look at",
+        "Run nucliseg-qp annotate on the project first.",
+    )
+
+
+def _review(
+    root: Path,
+    reviewer: str | None,
+    found: Sequence[_Found],
+    problems: Sequence[NucliSegError],
+) -> Review:
+    return Review(
+        reviewer=reviewer or getpass.getuser(),
+        collected=datetime.now(UTC).isoformat(timespec="seconds"),
+        project=root.resolve().name,
+        images=tuple(one.review for one in found),
+        notes=tuple(note for one in found for note in _notes(one.review)),
+        problems=tuple(map(str, problems)),
+    )
 
 
 def _notes(image: ImageReview) -> list[str]:
