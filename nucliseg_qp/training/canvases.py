@@ -167,6 +167,10 @@ class CanvasBank:
         self._kept: list[list[Canvas]] = [[] for _ in self._sources]
         self._drawn = [0] * len(self._sources)
 
+    def reseed(self, seed: int) -> None:
+        """Make all choices from here on with another seed."""
+        self._rng = np.random.default_rng(seed)
+
     def renew(self) -> None:
         """Draw one canvas of a source chosen by share."""
         self._renew(int(self._rng.choice(len(self._sources), p=self._shares)))

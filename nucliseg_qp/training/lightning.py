@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from nucliseg_qp.keypoints.heatmap import gaussian_heatmap
 from nucliseg_qp.keypoints.unet import STRIDE_PX, KeypointUNet
@@ -64,7 +64,7 @@ class CropStream(IterableDataset[Batch]):
     how
         The augmentation.
     seed
-        Of all random choices.
+        Of all random choices; each of several worker processes has choices of its own.
     """
 
     def __init__(
@@ -82,6 +82,12 @@ class CropStream(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         rng = torch.Generator().manual_seed(self._seed)
+        worker = get_worker_info()
+        if worker is not None and worker.num_workers > 1:
+            # Each process has a copy of the bank: with one seed all would draw the same.
+            own = np.random.SeedSequence([self._seed, worker.id]).generate_state(2)
+            rng.manual_seed(int(own[0]))
+            self._bank.reseed(int(own[1]))
         self._bank.fill(4)
         while True:
             yield self._draw(rng)
