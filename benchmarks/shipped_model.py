@@ -128,6 +128,7 @@ def settings(recipe: Recipe, data: Path, out: Path, start: Path | None = None) -
     return FitSettings(
         out,
         NAME,
+        "CC-BY-4.0",
         endonuke=data / "endonuke",
         tissue=data / "dsb2018_tissue",
         fluorescence=data / "dsb2018_fluorescence",

@@ -30,10 +30,11 @@ def run(arguments: list[str]) -> int:
     """
     try:
         return _run(arguments)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         from nucliseg_qp.cli import show
 
-        show.error("interrupted. Files that are there are whole; run the same command again.")
+        again = "Files that are there are whole; run the same command again."
+        show.error(f"interrupted. {str(interruption) or again}")
         return INTERRUPTED
     except MemoryError:
         from nucliseg_qp.cli import show

@@ -47,7 +47,7 @@ class ModelInfo(BaseModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name of the model")
     version: str = Field(default="1", description="Version of the weights")
-    licence: str = Field(default="CC-BY-4.0", description="Licence of the weights")
+    licence: str = Field(default="unspecified", description="Licence of the weights")
     mpp: float = Field(gt=0.05, lt=10.0, description="um per pixel of the images it works on")
     input_px: int = Field(default=256, ge=32, le=4096, multiple_of=8, description="Training side")
     stride: Literal[2] = Field(default=2, description="Input pixels per heatmap cell")

@@ -150,7 +150,12 @@ def _save(
 ) -> Path:
     metrics = {f"{name.replace(' ', '_')}_f1": value for name, value in result.after.items()}
     info = chosen.info.model_copy(
-        update={"name": how.name, "metrics": metrics, "trained_on": trained.info.trained_on}
+        update={
+            "name": how.name,
+            "licence": trained.info.licence,
+            "metrics": metrics,
+            "trained_on": trained.info.trained_on,
+        }
     )
     return save_model(how.out, info, chosen.net)
 

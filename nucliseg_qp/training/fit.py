@@ -23,12 +23,11 @@ from nucliseg_qp.training.data import LabelledImage, read_folder
 from nucliseg_qp.training.fit_settings import FitSettings, Unlabelled
 from nucliseg_qp.training.pseudo import pseudo_folder
 from nucliseg_qp.training.radii import RadiiSettings, fit_radii
+from nucliseg_qp.training.trainer import manners, new_trainer
 from nucliseg_qp.training.validate import Validation, choose_threshold, validation_set
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from lightning.pytorch import Trainer
 
     from nucliseg_qp.keypoints.unet import KeypointUNet
     from nucliseg_qp.training.session import Session
@@ -204,28 +203,12 @@ def _train(
         focus=settings.focus,
         ema_decay=settings.ema_decay,
     )
-    if session is None:
-        _trainer(settings).fit(module, datamodule=data)
-        return module.averaged_net(), module.losses
-    session.fit(lambda: _trainer(settings, session), module, data)
+    with manners():
+        if session is None:
+            new_trainer(settings).fit(module, datamodule=data)
+            return module.averaged_net(), module.losses
+        session.fit(lambda: new_trainer(settings, session), module, data)
     return session.best_net(module), module.losses
-
-
-def _trainer(settings: FitSettings, session: Session | None = None) -> Trainer:
-    from lightning.pytorch import Trainer
-
-    return Trainer(
-        accelerator="auto",
-        devices=1,
-        precision="bf16-mixed" if settings.bfloat16 else "32-true",
-        max_steps=settings.steps,
-        gradient_clip_val=1.0,
-        logger=session.loggers() if session else False,
-        callbacks=session.callbacks() if session else None,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
 
 
 def _new_net(settings: FitSettings) -> KeypointUNet:
@@ -245,6 +228,7 @@ def _describe(settings: FitSettings, net: KeypointUNet, used: list[str]) -> Mode
     credited = (*earlier, *(sources[name] for name in used if shares.get(name)))
     return ModelInfo(
         name=settings.name,
+        licence=settings.licence,
         mpp=settings.mpp,
         halo_px=net.halo_px,
         mean=_MEAN,

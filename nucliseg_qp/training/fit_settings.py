@@ -42,6 +42,8 @@ class FitSettings:
         Folder to write the model to.
     name : str
         Name of the model.
+    licence : str
+        Licence of its weights.
     endonuke, tissue, fluorescence : Path or None
         Folders as `data.read_folder` reads them; None leaves the source out.
     own : tuple of Path
@@ -92,6 +94,7 @@ class FitSettings:
 
     out: Path
     name: str = "ihc-nuclei"
+    licence: str = "unspecified"
     endonuke: Path | None = None
     tissue: Path | None = None
     fluorescence: Path | None = None

@@ -204,12 +204,14 @@ class KeypointTraining(LightningModule):
         """Keep what the schedule needs to go on."""
         checkpoint["spent_seconds"] = self.spent_seconds
         checkpoint["losses"] = list(self.losses)
+        checkpoint["learning_rate"] = self.learning_rate
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the budget up where it was."""
         if not self.searching:
             self._spent_before = float(checkpoint["spent_seconds"])
             self.losses = list(checkpoint["losses"])
+            self.learning_rate = float(checkpoint.get("learning_rate", self.learning_rate))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:  # noqa: ARG002
         """Compute the loss of one batch."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - the command line needs the type at run time
 from typing import Annotated
@@ -13,6 +15,17 @@ from nucliseg_qp.errors import UsageError
 __all__ = ["SCRATCH", "OwnTraining"]
 
 SCRATCH = "scratch"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""As `ModelInfo` wants it, which is too heavy to ask for --help."""
+
+PIXEL_SIZES_UM = (0.3, 1.5)
+"""To work at: in finer ones large nuclei reach beyond what the network tells of their shape, in
+coarser ones they are too few pixels to be told from dust."""
+
+FASTEST = 0.1
+"""Above this learning rate nothing is learnt."""
+
+MOST_WORKERS = 256
 
 _Switch = Annotated[bool, Parameter(negative=())]
 
@@ -32,12 +45,14 @@ class OwnTraining:
     start : str
         Model to go on from: default, a name, a .safetensors file, or scratch.
     minutes : float
-        When to stop, at the latest; from scratch a few minutes for the shapes come after them.
+        When to stop, at the latest; from scratch, or at another --mpp than the start's, a few
+        minutes for the shapes come after them.
     steps : int
         When to stop, at the latest. Equal steps and seeds give equal models, if they are few
         enough for the minutes.
     mpp : float or None
-        Pixel size in um to work at; the start model's own when not given.
+        Pixel size in um to work at, 0.3 to 1.5; the start model's own when not given. Another one
+        means that shapes are learnt anew, a few minutes on painted fields after the training.
     width : int or None
         Channels of the network, half as many in its first block, for a model from scratch.
     batch_size : int
@@ -53,15 +68,18 @@ class OwnTraining:
     copy_paste : float
         Share of the annotated crops that get nuclei pasted onto empty places.
     unlabelled : Path or None
-        Folder of images nobody annotated: what the start model is sure of becomes labels.
+        Folder of images nobody annotated: what the start model (from scratch the shipped one) is
+        sure of becomes labels.
     unlabelled_um : float
         Width of these images in um, if they do not state their pixel size.
     check_steps : int
-        Steps between looks at the validation tiles.
+        Steps between looks at the validation tiles; each look logs, draws and saves.
     patience : int
-        Stop after this many looks without a better F1; 0 never.
+        Stop after this many looks without a better F1, and keep the weights of the best look,
+        whatever ends the training; 0 never stops and keeps the last weights.
     resume : bool
-        Go on from the last checkpoint in --out.
+        Go on from the last look of the training in --out, made with the same options; only
+        --minutes, --steps, --check-steps, --patience, --workers and the logs may differ.
     seed : int
         Of everything random.
     workers : int
@@ -99,10 +117,33 @@ class OwnTraining:
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
         for value in ("synthetic", "copy_paste"):
-            share = getattr(self, value)
-            if not 0.0 <= share < 1.0:
-                raise UsageError(f"--{value.replace('_', '-')} {share}", "Give a share, 0 to 1")
-        if self.minutes <= 0 or self.steps < 1 or self.batch_size < 1:
-            raise UsageError("there is no time, step or crop to train with", "Give more than 0")
+            if not 0.0 <= getattr(self, value) < 1.0:
+                raise self._wrong(value, "Give a share, 0 to less than 1")
+        for value, least in (("steps", 1), ("batch_size", 1), ("check_steps", 1), ("patience", 0)):
+            if getattr(self, value) < least:
+                raise self._wrong(value, f"Give {least} or more")
+        if not self.minutes > 0:
+            raise self._wrong("minutes", "Give more than 0")
+        if not 0 < self.learning_rate <= FASTEST:
+            raise self._wrong("learning_rate", f"Give more than 0, at most {FASTEST:g}")
+        if not 0 <= self.seed < 2**32:
+            raise self._wrong("seed", "Give 0 to 4294967295")
+        if not 0 <= self.workers <= MOST_WORKERS:
+            raise self._wrong("workers", f"Give 0 to {MOST_WORKERS}")
+        if not 0 <= self.unlabelled_um < math.inf:
+            raise self._wrong("unlabelled_um", "Give the width of each image in um")
+        self._check_network()
+
+    def _check_network(self) -> None:
+        low, high = PIXEL_SIZES_UM
+        if self.mpp is not None and not low <= self.mpp <= high:
+            raise self._wrong("mpp", f"Give {low:g} to {high:g} um per pixel to work at")
         if self.width is not None and self.start != SCRATCH:
             raise UsageError("--width is for a model from scratch", "Add --start scratch")
+        if self.width is not None and (self.width % 2 or not 2 <= self.width <= 512):
+            raise self._wrong("width", "Give an even number, 2 to 512")
+        if not NAME.fullmatch(self.name):
+            raise self._wrong("name", "Give letters a to z, digits, and . _ - after the first")
+
+    def _wrong(self, value: str, hint: str) -> UsageError:
+        return UsageError(f"--{value.replace('_', '-')} {getattr(self, value)}", hint)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nucliseg_qp.errors import InputError
+from nucliseg_qp.errors import CalibrationError, InputError, UsageError
+from nucliseg_qp.images.calibration import MAX_MPP, MIN_MPP
 from nucliseg_qp.images.resample import read_grid
 from nucliseg_qp.images.slide import open_slide
 from nucliseg_qp.keypoints.runtime import KeypointRunner, pick_device
@@ -163,7 +164,11 @@ def pseudo_folder(
     Raises
     ------
     InputError
-        When the folder holds no image, or one is broken or without a pixel size.
+        When the folder holds no image, or one is broken.
+    CalibrationError
+        When one has no pixel size and no width was given.
+    UsageError
+        When the width gives pixels in which no nuclei can be seen.
     """
     paths = [folder] if folder.is_file() else sorted(folder.glob("*"))
     files = [path for path in paths if path.name.lower().endswith(IMAGE_SUFFIXES)]
@@ -177,10 +182,26 @@ def pseudo_folder(
     ]
 
 
+def _given_mpp(file: Path, width_um: float) -> float | None:
+    """Give um per pixel by the width that was told; None where the file states its own."""
+    with open_slide(file, require_mpp=False) as slide:
+        width_px, stated = slide.dimensions[0], slide.mpp
+    if not width_um and stated is None:
+        raise CalibrationError(
+            f"{file} states no pixel size that can be used",
+            "Give the width of the images in um with --unlabelled-um",
+        )
+    mpp = width_um / width_px
+    if width_um and not MIN_MPP <= mpp <= MAX_MPP:
+        raise UsageError(
+            f"--unlabelled-um {width_um:g} makes pixels of {mpp:.3g} um of {file}",
+            f"Give the width of each image in um; pixels may have {MIN_MPP:g} to {MAX_MPP:g} um",
+        )
+    return mpp or None
+
+
 def _pieces(file: Path, width_um: float, mpp: float) -> list[NDArray[np.uint8]]:
-    with open_slide(file, require_mpp=False) as first:
-        width_px = first.dimensions[0]
-    with open_slide(file, width_um / width_px if width_um else None) as slide:
+    with open_slide(file, _given_mpp(file, width_um)) as slide:
         own = slide.mpp.mpp if slide.mpp else mpp
         width, height = (max(1, round(length * own / mpp)) for length in slide.dimensions)
         return [

@@ -7,40 +7,38 @@ values.
 from __future__ import annotations
 
 import copy
-import logging
-import math
 import time
-import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 
-from nucliseg_qp.errors import InputError, UsageError
+from nucliseg_qp.errors import UsageError
 from nucliseg_qp.keypoints.model import KeypointModel, ModelInfo
 from nucliseg_qp.outputs import make_folder
-from nucliseg_qp.training.checkpoint import read_checkpoint
+from nucliseg_qp.training.checkpoint import checkpoint_file, read_checkpoint, refuse_other
 from nucliseg_qp.training.data import LabelledImage
-from nucliseg_qp.training.lightning import KeypointTraining
+from nucliseg_qp.training.logs import MetricsLog, log_picture, metrics_file, new_loggers
+from nucliseg_qp.training.patience import Looks
 from nucliseg_qp.training.search import find_batch_size, find_learning_rate
-from nucliseg_qp.training.validate import choose_threshold
+from nucliseg_qp.training.validate import choose_threshold, judges
+from nucliseg_qp.training.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from lightning.pytorch import Callback, Trainer
     from lightning.pytorch.loggers import Logger
 
     from nucliseg_qp.keypoints.unet import KeypointUNet
     from nucliseg_qp.training.canvases import Canvas
     from nucliseg_qp.training.crop_data import CropData
+    from nucliseg_qp.training.lightning import KeypointTraining
 
 __all__ = ["Session", "SessionSettings", "Watcher"]
 
-_LOG_STEPS = 10
 _PICTURED = 4
 
 
@@ -61,11 +59,12 @@ class SessionSettings:
     Attributes
     ----------
     out : Path
-        Gets ``log.csv`` (in ``logs``), ``pictures`` and ``checkpoints``.
+        Gets ``metrics.csv`` (in ``logs``), ``pictures`` and ``checkpoints``.
     check_steps : int
         Steps between looks at the validation data; each look logs, draws and saves.
     patience : int
-        Stop after this many looks without a better F1, and keep the best weights; 0 never stops.
+        Stop after this many looks without a better F1; the weights of the best look are kept,
+        whatever ends the training. 0 never stops, and keeps the last weights.
     resume : bool
         Go on from the last checkpoint in `out`.
     find_learning_rate, find_batch_size : bool
@@ -103,16 +102,44 @@ class Session:
         What is wanted.
     watcher : Watcher, optional
         Told about steps and checks.
+    made_with : dict of str to str, optional
+        What the training is made with, by name; a checkpoint keeps it.
+
+    Raises
+    ------
+    InputError
+        When there is no checkpoint to go on from, or it is damaged.
+    UsageError
+        When the checkpoint's training was made with something else.
     """
 
-    def __init__(self, settings: SessionSettings, watcher: Watcher | None = None) -> None:
+    def __init__(
+        self,
+        settings: SessionSettings,
+        watcher: Watcher | None = None,
+        made_with: Mapping[str, str] | None = None,
+    ) -> None:
         self.settings, self.watcher = settings, watcher
-        self.best_f1, self.looks_since_best = -math.inf, 0
-        self._best: dict[str, Any] | None = None
+        self.looks = Looks(settings.patience)
+        self._made_with = dict(made_with or {})
         self._info: ModelInfo | None = None
         self._fields: dict[str, list[Canvas]] = {}
-        self._checkpoint = settings.out / "checkpoints" / "last.ckpt"
+        self._batch_size = 0
+        self._checkpoint = checkpoint_file(settings.out)
         self._saved = read_checkpoint(self._checkpoint) if settings.resume else None
+        if self._saved:
+            state = self._saved.get("session", {})
+            refuse_other(settings.out, state.get("made_with", {}), self._made_with)
+            self.looks.restore(state.get("looks", {}))
+            self._batch_size = int(state.get("batch_size", 0))
+
+    def state(self) -> dict[str, Any]:
+        """Give what a checkpoint keeps besides the network."""
+        return {
+            "made_with": self._made_with,
+            "looks": self.looks.state(),
+            "batch_size": self._batch_size,
+        }
 
     def teller(self, steps: int) -> Callable[[int, float], None]:
         """Give what tells the watcher of a further training of so many steps."""
@@ -134,6 +161,7 @@ class Session:
         """Take what checks need: the description of the model and the validation fields."""
         self._info, self._fields = info, fields
         make_folder(self.settings.out)
+        MetricsLog(metrics_file(self.settings.out)).begin(self.first_step)
 
     def loggers(self) -> list[Logger]:
         """Make the loggers: CSV always, others as asked for.
@@ -143,43 +171,24 @@ class Session:
         UsageError
             When the package of one that was asked for is not installed.
         """
-        from lightning.pytorch.loggers import CSVLogger
-
-        out = self.settings.out
-        made: list[Logger] = [
-            CSVLogger(str(out), name="logs", version="", flush_logs_every_n_steps=10)
-        ]
-        try:
-            if self.settings.tensorboard:
-                from lightning.pytorch.loggers import TensorBoardLogger
-
-                made.append(TensorBoardLogger(str(out), name="tensorboard", version=""))
-            if self.settings.wandb is not None:
-                from lightning.pytorch.loggers import WandbLogger
-
-                made.append(WandbLogger(project=self.settings.wandb, save_dir=str(out)))
-        except ModuleNotFoundError:
-            name = "tensorboard" if len(made) < 1 + self.settings.tensorboard else "wandb"
-            raise UsageError(
-                f"{name} is not installed", f"pip install {name}, or leave it"
-            ) from None
-        return made
+        return new_loggers(self.settings)
 
     def callbacks(self) -> list[Callback]:
         """Give the callback that watches the training."""
-        return [_Watch(self)]
+        return [Watch(self)]
 
     def fit(
         self, new_trainer: Callable[[], Trainer], module: KeypointTraining, data: CropData
     ) -> None:
         """Search what is to be searched, then train, from the checkpoint if resuming."""
-        with _quiet():
-            if self._saved is None and self.settings.find_batch_size and torch.cuda.is_available():
-                find_batch_size(new_trainer(), module, data)
-            if self._saved is None and self.settings.find_learning_rate:
-                find_learning_rate(new_trainer(), module, data)
-            path = str(self._checkpoint) if self._saved else None
-            new_trainer().fit(module, datamodule=data, ckpt_path=path, weights_only=True)
+        if self._saved is None and self.settings.find_batch_size and torch.cuda.is_available():
+            find_batch_size(new_trainer(), module, data)
+        if self._saved is None and self.settings.find_learning_rate:
+            find_learning_rate(new_trainer(), module, data)
+        # What was found in the first place; the checkpoint brings the learning rate by itself.
+        data.batch_size = self._batch_size = self._batch_size or data.batch_size
+        path = str(self._checkpoint) if self._saved else None
+        new_trainer().fit(module, datamodule=data, ckpt_path=path, weights_only=True)
 
     def check(self, trainer: Trainer, module: KeypointTraining) -> bool:
         """Look at the validation data, log, draw, save; tell whether to go on."""
@@ -188,26 +197,29 @@ class Session:
             raise RuntimeError("a session begins before it checks")
         net = copy.deepcopy(module.averaged_net()).cpu().float()
         model = KeypointModel(info, net)
-        threshold, found = choose_threshold(model, self._fields)
-        scores = [value for name, value in found.items() if name.endswith("_f1")]
-        figures = {"f1": float(np.mean(scores)), "threshold": threshold}
-        figures |= {key: value for key, value in found.items() if key.startswith("own_")}
+        figures = self._figures(model)
         for each in trainer.loggers:
             each.log_metrics({f"validation_{k}": v for k, v in figures.items()}, step)
         self._draw(model, step, trainer)
-        make_folder(self._checkpoint.parent)
-        trainer.save_checkpoint(self._checkpoint)
+        self.looks.add(step, figures["f1"], net)
+        self.save(trainer)
         if self.watcher is not None:
             self.watcher.checked(step, figures)
-        return self._is_worth_it(figures["f1"], net)
+        return not self.looks.is_over
 
-    def _is_worth_it(self, f1: float, net: KeypointUNet) -> bool:
-        if f1 > self.best_f1 + 1e-4:
-            self.best_f1, self.looks_since_best = f1, 0
-            self._best = net.state_dict()
-        else:
-            self.looks_since_best += 1
-        return not self.settings.patience or self.looks_since_best < self.settings.patience
+    def _figures(self, model: KeypointModel) -> dict[str, float]:
+        threshold, found = choose_threshold(model, self._fields)
+        by = judges(self._fields)
+        # Where one's own tiles are too few to judge alone, all sources have a say.
+        names = by if by == ["own"] else [*self._fields]
+        scores = [found[f"{name}_f1"] for name in names if f"{name}_f1" in found]
+        figures = {"f1": float(np.mean(scores)), "threshold": threshold}
+        return figures | {key: value for key, value in found.items() if key.startswith("own_")}
+
+    def save(self, trainer: Trainer) -> None:
+        """Write the checkpoint; what stood there stays until it is whole."""
+        make_folder(self._checkpoint.parent)
+        trainer.save_checkpoint(self._checkpoint)
 
     def _draw(self, model: KeypointModel, step: int, trainer: Trainer) -> None:
         from nucliseg_qp.training.plots import save_heatmaps
@@ -219,81 +231,11 @@ class Session:
         ]
         path = make_folder(self.settings.out / "pictures") / f"step_{step:06d}.png"
         save_heatmaps(model, items, path)
-        _log_picture(trainer.loggers, path, step)
+        log_picture(trainer.loggers, path, step)
 
     def best_net(self, module: KeypointTraining) -> KeypointUNet:
-        """Give the averaged network: the best one if the training stopped early, else the last."""
+        """Give the averaged network: that of the best look with patience, else the last."""
         net = module.averaged_net()
-        if (
-            self.settings.patience
-            and self.looks_since_best >= self.settings.patience
-            and self._best
-        ):
-            net.load_state_dict(self._best)
+        if self.settings.patience and self.looks.best:
+            net.load_state_dict(self.looks.best)
         return net
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's advertisements and hints to itself; its errors still come."""
-    talker = logging.getLogger("lightning.pytorch")
-    level = talker.level
-    talker.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        talker.setLevel(level)
-
-
-class _Watch(Callback):
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: object,  # noqa: ARG002
-        batch: object,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
-    ) -> None:
-        if not isinstance(pl_module, KeypointTraining) or pl_module.searching:
-            return
-        step, loss, share = trainer.global_step, pl_module.losses[-1], pl_module.progress
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the loss became {loss} at step {step}", "Use a smaller --learning-rate"
-            )
-        if step % _LOG_STEPS == 0:
-            rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-            recent = float(np.mean(pl_module.losses[-_LOG_STEPS:]))
-            values = {"loss": recent, "learning_rate": rate, "seconds": pl_module.spent_seconds}
-            for each in trainer.loggers:
-                each.log_metrics(values, step)
-        if self._session.watcher is not None:
-            left = pl_module.spent_seconds * (1 - share) / max(share, 1e-6)
-            self._session.watcher.step(step, loss, min(share, 1.0), max(left, 0.0))
-        if step % self._session.settings.check_steps == 0:
-            trainer.should_stop |= not self._session.check(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if isinstance(pl_module, KeypointTraining) and not pl_module.searching:
-            make_folder(self._session.settings.out / "checkpoints")
-            trainer.save_checkpoint(self._session.settings.out / "checkpoints" / "last.ckpt")
-
-
-def _log_picture(loggers: list[Logger], path: Path, step: int) -> None:
-    import cv2
-
-    for each in loggers:
-        kind = type(each).__name__
-        if kind == "TensorBoardLogger":
-            pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if pixels is not None:
-                each.experiment.add_image(  # type: ignore[attr-defined]
-                    "heatmaps", pixels[..., ::-1], step, dataformats="HWC"
-                )
-        elif kind == "WandbLogger":
-            each.log_image("heatmaps", [str(path)], step=step)  # type: ignore[attr-defined]

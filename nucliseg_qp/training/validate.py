@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,7 @@ __all__ = [
     "Validation",
     "choose_threshold",
     "detect_whole",
+    "judges",
     "validation_set",
 ]
 
@@ -40,6 +41,8 @@ _BORDER_UM = 3.6
 _LOWEST = 0.05
 _THRESHOLDS = np.round(np.arange(0.1, 0.71, 0.02), 3)
 _CANVAS_PX = 256
+_ENOUGH_OWN = 50
+"""Nuclei; F1 of fewer is too noisy to choose by."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +104,26 @@ def _whole(item: LabelledImage, mpp: float) -> Canvas:
     return Canvas(np.concatenate([small.image, weight], 2), small.points.astype(np.float32))
 
 
+def judges(fields: dict[str, list[Canvas]]) -> list[str]:
+    """Name the sources a threshold is chosen by: one's own tiles alone, if they are enough.
+
+    That is 50 nuclei; painted fields look unlike them. Else all H-DAB sources judge.
+
+    Parameters
+    ----------
+    fields
+        From `validation_set`.
+    """
+    own = fields.get("own", [])
+    if sum(len(_trusted(field.points, field)) for field in own) >= _ENOUGH_OWN:
+        return ["own"]
+    return [name for name in fields if name != "tissue"]
+
+
 def choose_threshold(
     model: KeypointModel, fields: dict[str, list[Canvas]]
 ) -> tuple[float, dict[str, float]]:
-    """Find the threshold with the best mean F1 over the H-DAB sources, and all figures at it.
+    """Find the threshold with the best mean F1 over those that judge, and all figures at it.
 
     Parameters
     ----------
@@ -115,9 +134,9 @@ def choose_threshold(
     """
     radius_px, border_px = _RADIUS_UM / model.info.mpp, _BORDER_UM / model.info.mpp
     scored = {name: _run(model, canvases) for name, canvases in fields.items()}
-    judges = [part for name, part in scored.items() if name != "tissue"]
+    chosen_by = [scored[name] for name in judges(fields)]
     means = [
-        np.mean([part.at(float(t), radius_px, border_px).f1 for part in judges])
+        np.mean([part.at(float(t), radius_px, border_px).f1 for part in chosen_by])
         for t in _THRESHOLDS
     ]
     threshold = float(_THRESHOLDS[int(np.argmax(means))])
@@ -144,7 +163,7 @@ def _run(model: KeypointModel, canvases: list[Canvas]) -> Scored:
     return scored
 
 
-def _trusted(points: NDArray[np.float64], canvas: Canvas) -> NDArray[np.float64]:
+def _trusted(points: NDArray[Any], canvas: Canvas) -> NDArray[np.float64]:
     height, width = canvas.rgbw.shape[:2]
     column, row = np.floor(points[:, 0]).astype(int), np.floor(points[:, 1]).astype(int)
     inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
