@@ -126,8 +126,8 @@ class OwnTraining:
             raise self._wrong("minutes", "Give more than 0")
         if not 0 < self.learning_rate <= FASTEST:
             raise self._wrong("learning_rate", f"Give more than 0, at most {FASTEST:g}")
-        if not 0 <= self.seed < 2**32:
-            raise self._wrong("seed", "Give 0 to 4294967295")
+        if not 0 <= self.seed < 2**31:
+            raise self._wrong("seed", "Give 0 to 2147483647")
         if not 0 <= self.workers <= MOST_WORKERS:
             raise self._wrong("workers", f"Give 0 to {MOST_WORKERS}")
         if not 0 <= self.unlabelled_um < math.inf:
