@@ -130,6 +130,8 @@ def _annotated(truth: QuPathTruth, image: Path | None) -> AnnotatedImage:
         areas=truth.areas,
         size_px=truth.size_px,
         notes=truth.notes,
+        left_out=truth.left_out,
+        remarks=truth.remarks,
     )
 
 

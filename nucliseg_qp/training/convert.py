@@ -25,7 +25,7 @@ from nucliseg_qp.training.splits import (
     load_splits,
     save_splits,
 )
-from nucliseg_qp.training.tiling import Tiling, tiles_of
+from nucliseg_qp.training.tiling import Tiling, nuclei_by_area, tiles_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -109,7 +109,8 @@ def _convert(
         added = _write_tiles(image, number, group, settings, report)
         records += added
         report.images += 1
-        report.notes += [f"{image.path.name}: {note}" for note in image.notes]
+        report.notes += [*image.remarks, *(f"{image.path.name}: {note}" for note in image.notes)]
+        report.left_out.update(image.left_out)
         if advance is not None:
             advance(image.path.name, sum(len(record.points) for record in added))
     if not records:
@@ -211,15 +212,26 @@ def _checked(
             f"which has {width} x {height} px",
             "Check that the points are pixels (not um) of this very image",
         )
-    if not len(image.points) and not settings.allow_empty:
-        raise InputError(
-            f"{image.annotation} has no nucleus for {image.path}",
-            "Remove the image, or say --allow-empty if it truly shows none",
-        )
+    if not settings.allow_empty:
+        report.notes += [f"{image.path.name}: {note}" for note in _empty_areas(image)]
     _, first = np.unique(image.points.round(1), axis=0, return_index=True)
     report.left_out["points repeated at the same place"] += len(image.points) - len(first)
     kept = np.sort(first)
     return replace(image, points=image.points[kept], classes=tuple(image.classes[i] for i in kept))
+
+
+def _empty_areas(image: AnnotatedImage) -> list[str]:
+    """Stop at an image without any nucleus that counts; tell of areas without one."""
+    nuclei = nuclei_by_area(image)
+    if not sum(nuclei):
+        where = "" if image.areas is None else " in its areas"
+        raise InputError(
+            f"{image.annotation} has no nucleus{where} for {image.path}",
+            "Remove the image, or say --allow-empty if it truly shows none",
+        )
+    empty = nuclei.count(0)
+    have = "has" if empty == 1 else "have"
+    return [f"{empty} of {len(nuclei)} areas {have} no nucleus"] if empty else []
 
 
 def _write_lists(

@@ -11,7 +11,7 @@ import numpy as np
 from nucliseg_qp.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -51,7 +51,11 @@ class AnnotatedImage:
     width_um : float or None
         Width of the image in um, where the source states it instead of a pixel size.
     notes : tuple of str
-        What the reader left out and why, for the report.
+        What a person should know about this image, for the report.
+    left_out : mapping of str to int
+        Reason to number of what the reader left out.
+    remarks : tuple of str
+        What a person should know about the source as a whole; its first image carries it.
     """
 
     path: Path
@@ -62,7 +66,9 @@ class AnnotatedImage:
     size_px: tuple[int, int] | None = None
     group: str | None = None
     width_um: float | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def point_rows(

@@ -1,0 +1,127 @@
+"""What people do differently from the book is taken as meant, told, or refused: never lost."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+from test_convert import dotted, feature, made, project, square
+
+from nucliseg_qp.errors import InputError, QuPathError
+from nucliseg_qp.qupath.truth import read_truth
+from nucliseg_qp.training.coco import read_coco
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def box(x: float, y: float, half: float = 4) -> list:
+    return [square(x - half, y - half, x + half, y + half)]
+
+
+def geojson(folder: Path, *features: dict, name: str = "a") -> Path:
+    """Write GeoJSON beside the image it is about."""
+    dotted(folder, f"{name}.png")
+    file = folder / f"{name}.geojson"
+    file.write_bytes(orjson.dumps({"type": "FeatureCollection", "features": list(features)}))
+    return file
+
+
+def rectangle(*corners: float, name: str = "reviewed") -> dict:
+    return feature("Polygon", [square(*corners)], "annotation", name=name)
+
+
+REVIEWED = rectangle(0, 0, 300, 190)
+FOUND = [feature("Polygon", box(20 + 25 * i, 30), "detection", "Negative") for i in range(5)]
+BRUSHED = [feature("Polygon", box(20 + 25 * i, 90), "annotation", "Positive") for i in range(5)]
+
+# ---------------------------------------------------------------- QuPath
+
+
+def test_nuclei_that_were_added_with_the_brush_are_nuclei(tmp_path: Path):
+    geojson(tmp_path / "in", REVIEWED, *FOUND, *BRUSHED)
+    report = made(tmp_path / "in", tmp_path / "out", areas="reviewed")
+    assert report.nuclei == 10
+    assert not report.left_out
+    tiles = read_coco(tmp_path / "out")
+    assert [name for tile in tiles for name in tile.classes].count("Positive") == 5
+
+
+def test_without_named_areas_a_brushed_nucleus_is_no_area(tmp_path: Path):
+    only_brushed = read_truth(geojson(tmp_path, *FOUND, *BRUSHED))
+    assert (len(only_brushed.points), only_brushed.areas) == (10, None)
+    graded = feature("Polygon", box(20, 90), "annotation", "Tumor: 2+")
+    truth = read_truth(geojson(tmp_path, REVIEWED, *FOUND, graded))
+    assert len(truth.points) == 6
+    assert len(truth.areas or ()) == 1
+
+
+def test_two_nuclei_of_one_brush_stroke_are_two(tmp_path: Path):
+    both = feature("MultiPolygon", [box(20, 90), box(60, 90)], "annotation", "Positive")
+    truth = read_truth(geojson(tmp_path, both), None)
+    assert truth.points.tolist() == [[20.0, 90.0], [60.0, 90.0]]
+
+
+def test_what_is_neither_nucleus_nor_area_is_counted(tmp_path: Path):
+    others = [
+        feature("Polygon", box(20, 120), "annotation"),
+        feature("Polygon", [square(0, 100, 290, 180)], "annotation", "Necrosis"),
+        feature("Polygon", [square(0, 10, 200, 50)], "annotation", "Negative"),
+        feature("Polygon", box(20, 30, 6), "annotation", "Negative"),
+        feature("LineString", [[0, 0], [9, 9]], "annotation"),
+    ]
+    geojson(tmp_path / "in", REVIEWED, *FOUND, *others)
+    report = made(tmp_path / "in", tmp_path / "out", areas="reviewed")
+    assert report.nuclei == 5
+    assert report.left_out == {
+        "annotations without a class, neither area nor nucleus": 1,
+        "annotations of class Necrosis, neither area nor nucleus": 1,
+        "outlines of class Negative around several nuclei": 1,
+        "outlines of class Negative around a nucleus that is marked already": 1,
+        "annotations that are a LineString": 1,
+    }
+
+
+def test_a_reviewed_rectangle_without_a_nucleus_needs_to_be_meant(tmp_path: Path):
+    geojson(tmp_path / "in", rectangle(0, 100, 300, 190), *FOUND)
+    with pytest.raises(InputError, match=r"a\.geojson has no nucleus in its areas"):
+        made(tmp_path / "in", tmp_path / "out", areas="reviewed")
+    assert made(tmp_path / "in", tmp_path / "out", areas="reviewed", allow_empty=True).nuclei == 0
+
+
+def test_one_empty_rectangle_of_several_is_told(tmp_path: Path):
+    geojson(tmp_path / "in", rectangle(0, 0, 300, 60), rectangle(0, 100, 300, 190), *FOUND)
+    report = made(tmp_path / "in", tmp_path / "out", areas="reviewed")
+    assert "a.png: 1 of 2 areas has no nucleus" in report.notes
+
+
+@pytest.mark.parametrize("wrong", [["NaN", 5], [1e999, 5], ["inf", 5], [3]])
+def test_a_point_that_is_no_place_is_refused_by_name(tmp_path: Path, wrong: list):
+    wrong_point = {"type": "MultiPoint", "coordinates": [[20, 30], wrong]}
+    point = {**feature("MultiPoint", [], "annotation"), "geometry": wrong_point}
+    text = json.dumps([REVIEWED, point]).replace("Infinity", '"Infinity"')
+    (tmp_path / "a.geojson").write_text(text)
+    with pytest.raises(InputError, match=r"a\.geojson has a point \["):
+        read_truth(tmp_path / "a.geojson", "reviewed")
+
+
+def test_an_outline_of_two_points_is_refused_by_name(tmp_path: Path):
+    file = geojson(tmp_path, feature("Polygon", [[[0, 0], [9, 9]]], "annotation", name="reviewed"))
+    with pytest.raises(InputError, match=r"a\.geojson has an outline of 2 points"):
+        read_truth(file, "reviewed")
+
+
+def test_an_image_of_the_project_without_an_export_is_told(tmp_path: Path):
+    folder = project(tmp_path / "project", dotted(tmp_path / "slides"))
+    report = made(folder, tmp_path / "out", areas="reviewed")
+    assert "not exported has no export" in report.notes
+
+
+def test_exports_of_other_images_are_no_exports_of_the_project(tmp_path: Path):
+    folder = project(tmp_path / "project", dotted(tmp_path / "slides"))
+    exports = folder / "nucliseg" / "annotated"
+    (exports / "3.geojson").rename(exports / "77.geojson")
+    with pytest.raises(QuPathError, match="no export of an image of the project"):
+        made(folder, tmp_path / "out")
