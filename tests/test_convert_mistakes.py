@@ -11,6 +11,7 @@ from test_convert import dotted, feature, made, project, square
 
 from nucliseg_qp.errors import InputError, QuPathError
 from nucliseg_qp.qupath.truth import read_truth
+from nucliseg_qp.training.class_names import look_alikes
 from nucliseg_qp.training.coco import read_coco
 
 if TYPE_CHECKING:
@@ -125,3 +126,30 @@ def test_exports_of_other_images_are_no_exports_of_the_project(tmp_path: Path):
     (exports / "3.geojson").rename(exports / "77.geojson")
     with pytest.raises(QuPathError, match="no export of an image of the project"):
         made(folder, tmp_path / "out")
+
+
+# ---------------------------------------------------------------- names of classes
+
+
+def points(folder: Path, *rows: list, image: str = "a.png") -> Path:
+    dotted(folder / "images", image)
+    (folder / "points.json").write_text(json.dumps({image: list(rows)}))
+    return folder
+
+
+def test_capitals_and_blanks_do_not_make_another_class(tmp_path: Path):
+    rows = [[20, 30, "negative"], [40, 30, " Positive "], [60, 30, "positive"], [80, 30, " "]]
+    rows += [[100, 30, "stroma"], [120, 30, "Stroma"], [140, 30, "stroma"], [9, 9, "Tumor:  2+"]]
+    report = made(points(tmp_path / "in", *rows), tmp_path / "out")
+    (tile,) = read_coco(tmp_path / "out")
+    wanted = ("Negative", "Positive", "Positive", None, "stroma", "stroma", "stroma", "Tumor: 2+")
+    assert tile.classes == wanted
+    assert "class 'negative' is written 'Negative'" in report.notes
+    assert "class 'Stroma' is written 'stroma'" in report.notes
+
+
+def test_misspelt_classes_are_told_and_grades_are_not():
+    assert "'Positive' and 'Postive' are nearly the same" in " ".join(look_alikes(["Postive"]))
+    fine = ["1+", "2+", "Tumor: 1+", "Tumor: 2+", "Stroma: Positive", "cluster 1", "cluster 2"]
+    assert look_alikes(fine) == []
+    assert len(look_alikes(["Lymphocyte", "Lymphocytes"])) == 1

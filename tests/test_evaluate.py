@@ -134,6 +134,12 @@ def test_staining_is_told_by_dab_in_a_disc_and_by_the_class_first():
     assert staining_of(classes, np.array([0, 1, 1, 0])).tolist() == [1, 1, 0, 0]
 
 
+def test_a_class_counts_whatever_its_capitals_and_blanks():
+    names = ["negative", "POSITIVE", " Negative ", "tumor:negative", "3+ "]
+    dab_says = np.array([1, 0, 1, 1, 0])
+    assert staining_of(names, dab_says).tolist() == [0, 1, 0, 0, 1]
+
+
 # ---------------------------------------------------------------- running a model
 
 

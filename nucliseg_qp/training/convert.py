@@ -16,6 +16,7 @@ import numpy as np
 from nucliseg_qp.errors import InputError, OutputError, UsageError
 from nucliseg_qp.images.slide import open_slide
 from nucliseg_qp.outputs import make_folder, whole_file
+from nucliseg_qp.training.class_names import spelled_alike
 from nucliseg_qp.training.coco import TileRecord, coco_file, write_coco
 from nucliseg_qp.training.convert_settings import ConvertSettings
 from nucliseg_qp.training.splits import (
@@ -237,6 +238,7 @@ def _empty_areas(image: AnnotatedImage) -> list[str]:
 def _write_lists(
     records: list[TileRecord], settings: ConvertSettings, report: ConvertReport
 ) -> None:
+    records, spelling = spelled_alike(records)
     weights = Counter(record.group for record in records)
     known = load_splits(settings.splits) if settings.splits else {}
     groups = assign_splits(weights, settings.shares, settings.seed, known)
@@ -251,7 +253,7 @@ def _write_lists(
         }
     report.tiles, report.nuclei = len(records), sum(len(r.points) for r in records)
     report.left_out += Counter()
-    report.notes += _warnings(weights, settings)
+    report.notes += [*spelling, *_warnings(weights, settings)]
     _write_report(settings, report)
 
 
