@@ -9,10 +9,12 @@ import orjson
 import pytest
 from test_convert import dotted, feature, made, project, square
 
-from nucliseg_qp.errors import InputError, QuPathError
+from nucliseg_qp.errors import InputError, QuPathError, UsageError
 from nucliseg_qp.qupath.truth import read_truth
 from nucliseg_qp.training.class_names import look_alikes
 from nucliseg_qp.training.coco import read_coco
+from nucliseg_qp.training.convert_settings import ConvertSettings
+from nucliseg_qp.training.splits import load_splits, match_splits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,3 +155,75 @@ def test_misspelt_classes_are_told_and_grades_are_not():
     fine = ["1+", "2+", "Tumor: 1+", "Tumor: 2+", "Stroma: Positive", "cluster 1", "cluster 2"]
     assert look_alikes(fine) == []
     assert len(look_alikes(["Lymphocyte", "Lymphocytes"])) == 1
+
+
+# ---------------------------------------------------------------- splits
+
+
+def slides(folder: Path, *names: str) -> Path:
+    """Write a point list of images that are more than one tile each."""
+    for name in names:
+        dotted(folder / "images", name, size=(600, 200))
+    rows = [[20, 30, "Positive"], [500, 30, "Negative"]]
+    (folder / "points.json").write_text(json.dumps(dict.fromkeys(names, rows)))
+    return folder
+
+
+def splits(folder: Path, **groups: str) -> Path:
+    file = folder / "earlier.json"
+    file.write_text(json.dumps({"groups": groups}))
+    return file
+
+
+def test_slides_that_are_not_in_the_data_keep_their_split_for_later(tmp_path: Path):
+    earlier = splits(tmp_path, gone="test", a="test", c="validation")
+    source = slides(tmp_path / "in", "a.png", "b.png", "c.png")
+    report = made(source, tmp_path / "out", splits=earlier, mpp=0.25)
+    after = load_splits(tmp_path / "out" / "splits.json")
+    assert (after["gone"], after["a"], after["c"]) == ("test", "test", "validation")
+    assert report.splits["test"]["groups"] == 1
+    told = " / ".join(report.notes)
+    assert "earlier.json also has gone: not in this data, kept there" in told
+    assert "earlier.json does not have b: drawn anew" in told
+
+
+@pytest.mark.parametrize("written", ["a", "a.png", "a.ome", "a.ome.tif", "a.OME.TIFF"])
+def test_a_name_in_the_splits_file_fits_with_or_without_its_ending(written: str):
+    # s1.ome is what the program calls the slide s1.ome.tif; people write s1.
+    assert match_splits(["a.ome", "a.omen"], {written: "test"}) == ({"a.ome": "test"}, {})
+
+
+def test_two_splits_for_one_slide_are_refused():
+    with pytest.raises(InputError, match=r"a\.ome is in two splits, as a and a\.tif"):
+        match_splits(["a.ome"], {"a": "test", "a.tif": "train"})
+
+
+def test_a_split_that_stays_empty_is_told(tmp_path: Path):
+    earlier = splits(tmp_path, a="train", b="train", c="train", d="train")
+    source = slides(tmp_path / "in", "a.png", "b.png", "c.png")
+    report = made(source, tmp_path / "out", splits=earlier, mpp=0.25)
+    assert any("validation and test stay empty" in note for note in report.notes)
+    meant = made(source, tmp_path / "other", splits=earlier, mpp=0.25, shares=(1.0, 0.0, 0.0))
+    assert not any("stay empty" in note for note in meant.notes)
+
+
+def test_fields_without_a_pixel_size_are_not_taken_for_slides_silently(tmp_path: Path):
+    source = slides(tmp_path / "in", "p1_1.png", "p1_2.png", "p1_3.png")
+    silent = made(source, tmp_path / "one", mpp=0.25, group_by="image")
+    assert not any("--group-by" in note for note in silent.notes)
+    report = made(source, tmp_path / "two", mpp=0.25, group_by="auto")
+    (note,) = (note for note in report.notes if "--group-by" in note)
+    assert note.startswith("3 images have no pixel size of their own")
+
+
+@pytest.mark.parametrize("wrong", [0.0, -3.0, float("nan"), float("inf")])
+def test_a_width_that_is_none_is_refused_by_its_own_option(tmp_path: Path, wrong: float):
+    with pytest.raises(UsageError, match="--image-um"):
+        ConvertSettings(out=tmp_path, width_um=wrong)
+
+
+@pytest.mark.parametrize(("name", "text"), [("l.csv", "image,x,y\n"), ("points.json", "{}")])
+def test_a_list_of_nothing_is_named(tmp_path: Path, name: str, text: str):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=f"{name} names no annotated image"):
+        made(tmp_path / name, tmp_path / "out")

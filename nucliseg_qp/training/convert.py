@@ -18,12 +18,14 @@ from nucliseg_qp.images.slide import open_slide
 from nucliseg_qp.outputs import make_folder, whole_file
 from nucliseg_qp.training.class_names import spelled_alike
 from nucliseg_qp.training.coco import TileRecord, coco_file, write_coco
+from nucliseg_qp.training.convert_notes import kept_notes, split_notes
 from nucliseg_qp.training.convert_settings import ConvertSettings
 from nucliseg_qp.training.splits import (
     SPLITS,
     assign_splits,
     grouping,
     load_splits,
+    match_splits,
     save_splits,
 )
 from nucliseg_qp.training.tiling import Tiling, nuclei_by_area, tiles_of
@@ -105,8 +107,10 @@ def _convert(
     report, records = ConvertReport(), list[TileRecord]()
     group_of = grouping(settings.group_by)
     make_folder(settings.out / "images")
+    fields = 0
     for number, image in enumerate(images, start=1):
         group = _group(image, group_of, settings)
+        fields += image.group is None and _is_field(image.path, settings)
         added = _write_tiles(image, number, group, settings, report)
         records += added
         report.images += 1
@@ -116,7 +120,7 @@ def _convert(
             advance(image.path.name, sum(len(record.points) for record in added))
     if not records:
         raise InputError("there is no annotated image", "Check what was named")
-    _write_lists(records, settings, report)
+    _write_lists(records, settings, report, fields)
     return report
 
 
@@ -136,6 +140,14 @@ def _group(
             "--group-by image takes every tile for a slide of its own",
         )
     return image.path.stem
+
+
+def _is_field(path: Path, settings: ConvertSettings) -> bool:
+    """Tell whether an image has no pixel size of its own and so is hardly a whole slide."""
+    if settings.group_by != "auto" or (settings.image_mpp or settings.width_um) is None:
+        return False
+    with open_slide(path, require_mpp=False) as slide:
+        return slide.mpp is None
 
 
 def _write_tiles(
@@ -236,13 +248,14 @@ def _empty_areas(image: AnnotatedImage) -> list[str]:
 
 
 def _write_lists(
-    records: list[TileRecord], settings: ConvertSettings, report: ConvertReport
+    records: list[TileRecord], settings: ConvertSettings, report: ConvertReport, fields: int
 ) -> None:
     records, spelling = spelled_alike(records)
     weights = Counter(record.group for record in records)
     known = load_splits(settings.splits) if settings.splits else {}
-    groups = assign_splits(weights, settings.shares, settings.seed, known)
-    save_splits(settings.out / "splits.json", groups, settings.seed, settings.group_by)
+    kept, absent = match_splits(weights, known)
+    groups = assign_splits(weights, settings.shares, settings.seed, kept)
+    save_splits(settings.out / "splits.json", absent | groups, settings.seed, settings.group_by)
     for split in SPLITS:
         chosen = [record for record in records if groups[record.group] == split]
         write_coco(settings.out, split, chosen, f"{settings.name}: nuclei as keypoints")
@@ -253,22 +266,12 @@ def _write_lists(
         }
     report.tiles, report.nuclei = len(records), sum(len(r.points) for r in records)
     report.left_out += Counter()
-    report.notes += [*spelling, *_warnings(weights, settings)]
+    report.notes += [
+        *spelling,
+        *kept_notes(settings, weights, kept, absent),
+        *split_notes(weights, groups, settings, fields),
+    ]
     _write_report(settings, report)
-
-
-def _warnings(weights: Counter[str], settings: ConvertSettings) -> list[str]:
-    wanted = sum(share > 0 for share in settings.shares)
-    notes = []
-    if len(weights) < wanted:
-        empty = " and ".join(SPLITS[len(weights) :])
-        notes.append(f"only {len(weights)} slide(s) or patient(s): {empty} stay empty")
-    if settings.group_by == "auto" and len(weights) > 1 and max(weights.values()) == 1:
-        notes.append(
-            "every image gave one tile and was taken for a slide of its own; "
-            "if some are of the same slide or patient, say --group-by"
-        )
-    return notes
 
 
 def _write_report(settings: ConvertSettings, report: ConvertReport) -> None:

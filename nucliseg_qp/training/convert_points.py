@@ -48,7 +48,10 @@ def read_points(path: Path, images: Path | None = None) -> Iterator[AnnotatedIma
     file = _point_file(path) if path.is_dir() else path
     folders = [images] if images else [file.parent / "images", file.parent]
     read = _rows_json if file.suffix.lower() == ".json" else _rows_csv
-    for name, (rows, group) in sorted(read(file).items()):
+    listed = read(file)
+    if not listed:
+        raise InputError(f"{file} names no annotated image", _EXPORT)
+    for name, (rows, group) in sorted(listed.items()):
         points, classes = point_rows(file, rows, f"{name}, point")
         image = find_image(folders, name, file)
         yield AnnotatedImage(image, file, points, classes, group=group)
