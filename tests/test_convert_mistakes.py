@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import orjson
 import pytest
-from test_convert import dotted, feature, made, project, square
+from test_convert import dotted, feature, made, project, release, square
 
+from nucliseg_qp.cli import run
+from nucliseg_qp.convert import read_source
 from nucliseg_qp.errors import InputError, QuPathError, UsageError
 from nucliseg_qp.qupath.truth import read_truth
 from nucliseg_qp.training.class_names import look_alikes
 from nucliseg_qp.training.coco import read_coco
+from nucliseg_qp.training.convert import convert
 from nucliseg_qp.training.convert_settings import ConvertSettings
 from nucliseg_qp.training.splits import load_splits, match_splits
 
@@ -227,3 +230,80 @@ def test_a_list_of_nothing_is_named(tmp_path: Path, name: str, text: str):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=f"{name} names no annotated image"):
         made(tmp_path / name, tmp_path / "out")
+
+
+# ---------------------------------------------------------------- EndoNuke
+
+
+def label(root: Path, place: str, text: str) -> None:
+    file = root / "data" / "dataset" / "labels" / place
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def test_two_experts_agree_on_what_both_marked(tmp_path: Path):
+    folder = release(tmp_path)
+    label(folder, "agreement/prior/stud2/7.txt", "50 60 0\n150 150 0")
+    (tile, _) = read_source(folder)
+    assert tile.points.tolist() == [[50.0, 60.0]]
+    assert tile.notes == ("2 experts: 1 nuclei agreed upon, 2 marked by too few",)
+
+
+def test_one_person_in_two_studies_is_one_expert(tmp_path: Path):
+    folder = release(tmp_path)
+    label(folder, "agreement/prior/ptg1/31.txt", "300 300 0\n50 60 1")
+    (_, tile) = read_source(folder)
+    # 100, 120 and 300, 300 are ptg1's alone.
+    assert tile.points.tolist() == [[50.0, 60.0]]
+    assert tile.notes == ("3 experts: 1 nuclei agreed upon, 2 marked by too few",)
+    (alone,) = read_source(folder, experts=["ptg1"])
+    assert len(alone.points) == 3
+    assert alone.notes == ("2 readings of one expert were put together",)
+
+
+def test_an_expert_who_is_misspelt_is_named(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"ptgX: not in .* It has ptg1, ptg2, ptg3, stud1"):
+        list(read_source(release(tmp_path), experts=["ptg1", "ptgX"]))
+
+
+def test_tiles_of_others_and_tiles_of_nobody_are_counted(tmp_path: Path):
+    folder = release(tmp_path / "in")
+    dotted(folder / "data" / "dataset" / "images", "99.png")
+    (tile,) = read_source(folder, experts=["stud1"])
+    report = convert([tile], ConvertSettings(out=tmp_path / "out", mode="resize", group_by="image"))
+    assert report.left_out == {
+        "tiles that only other experts marked": 1,
+        "images without labels": 1,
+    }
+
+
+# ---------------------------------------------------------------- the same image twice
+
+
+def converted(out: Path, *sources: Path) -> int:
+    size = ["--slide-mpp", "0.25"]
+    return run(["data", "convert", *map(str, sources), "-o", str(out), *size])
+
+
+def test_one_image_under_two_names_of_a_list_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    dotted(tmp_path / "in" / "images", "s1.png")
+    rows = {"s1": [[20, 30]], "s1.png": [[40, 50]]}
+    (tmp_path / "in" / "points.json").write_text(json.dumps(rows))
+    assert converted(tmp_path / "out", tmp_path / "in") == 3
+    assert "s1.png is annotated twice in" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_image_with_two_annotations_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    drawn = geojson(tmp_path / "in", REVIEWED, *FOUND)
+    listed = tmp_path / "in" / "list.csv"
+    listed.write_text("image,x,y\na,20,30\n")
+    assert converted(tmp_path / "out", drawn, listed) == 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert "a.png is annotated in" in said
+    assert "a.geojson and in" in said
+    assert "list.csv" in said

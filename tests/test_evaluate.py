@@ -199,6 +199,20 @@ def test_data_that_is_not_converted_or_empty_is_named(tmp_path: Path):
     assert len(read_tiles([data], "all")) == 1
 
 
+def test_a_tile_that_is_there_twice_is_named(tmp_path: Path):
+    one, same = write_data(tmp_path / "A" / "d", 2), write_data(tmp_path / "B" / "d", 1)
+    with pytest.raises(InputError, match=r"A/d/images/0\.png and .*B/d/images/0\.png are the same"):
+        read_tiles([one, same], "test")
+    assert len(read_tiles([one, one], "test")) == 2
+
+
+def test_data_of_one_name_in_two_folders_is_told_apart(tmp_path: Path):
+    one, other = write_data(tmp_path / "A" / "d", 1), write_data(tmp_path / "B" / "d", 1, 0.6)
+    alone = write_data(tmp_path / "C" / "e", 1, 0.4)
+    names = [tile.dataset for tile in read_tiles([one, other, alone], "test")]
+    assert names == [str(one), str(other), "e"]
+
+
 def test_another_threshold_is_recorded(tmp_path: Path):
     tiles = read_tiles([write_data(tmp_path / "d", 1)], "test")
     usual = evaluate(load_model(), tiles, "test", Matching(), device="cpu")

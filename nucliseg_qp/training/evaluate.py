@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,7 +117,8 @@ def read_tiles(folders: Sequence[Path], split: str) -> list[CocoTile]:
     Raises
     ------
     InputError
-        When a folder was not converted, is damaged, or nothing is in the split.
+        When a folder was not converted, is damaged, nothing is in the split, or a tile is there
+        twice.
     """
     for folder in folders:
         if not coco_file(folder, "train").is_file():
@@ -124,13 +127,42 @@ def read_tiles(folders: Sequence[Path], split: str) -> list[CocoTile]:
                 "Make it with `nucliseg-qp data convert`",
             )
     splits = () if split == ALL else (split,)
-    tiles = [tile for folder in folders for tile in read_coco(folder, *splits)]
-    if not tiles:
+    read = {folder: read_coco(folder, *splits) for folder in dict.fromkeys(folders)}
+    if not any(read.values()):
         raise InputError(
             f"{' and '.join(str(folder) for folder in folders)} has no {split} tiles",
             "Choose another --split, or convert more slides",
         )
-    return tiles
+    _check_once(read)
+    return _named_apart(read)
+
+
+def _check_once(read: dict[Path, list[CocoTile]]) -> None:
+    """Stop at a tile that is in the data twice: it would count twice."""
+    seen: dict[tuple[str, str], str] = {}
+    for folder, tiles in read.items():
+        # Tiles without nuclei may be equal by right: the black around a scan is.
+        for tile in (tile for tile in tiles if len(tile.item.points)):
+            content = hashlib.sha256(tile.item.image.tobytes()).hexdigest()
+            key, place = (tile.source, content), f"{folder}/images/{tile.item.name}"
+            if key in seen:
+                raise InputError(
+                    f"{seen[key]} and {place} are the same tile of {tile.source}",
+                    "Name every image in one folder only",
+                )
+            seen[key] = place
+
+
+def _named_apart(read: dict[Path, list[CocoTile]]) -> list[CocoTile]:
+    """Give the tiles; data sets of one name that lie in several folders are named by these."""
+    places = Counter(name for tiles in read.values() for name in {tile.dataset for tile in tiles})
+    return [
+        replace(tile, dataset=str(folder))
+        if places[tile.dataset] > 1 or tile.dataset == ALL
+        else tile
+        for folder, tiles in read.items()
+        for tile in tiles
+    ]
 
 
 def evaluate(
