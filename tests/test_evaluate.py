@@ -16,7 +16,15 @@ from nucliseg_qp.keypoints.model import load_model
 from nucliseg_qp.training.coco import CocoTile, TileRecord, read_coco, write_coco
 from nucliseg_qp.training.data import LabelledImage
 from nucliseg_qp.training.evaluate import evaluate, read_tiles
-from nucliseg_qp.training.judge import Judged, Matching, class_figures, curve, figures, judge
+from nucliseg_qp.training.judge import (
+    Judged,
+    Matching,
+    class_figures,
+    curve,
+    figures,
+    judge,
+    score_at,
+)
 from nucliseg_qp.training.looks import QUPATH_DAB, QUPATH_HAEMATOXYLIN, plain_look
 from nucliseg_qp.training.metrics import greedy_matches, precision_recall
 from nucliseg_qp.training.staining import staining_at, staining_of
@@ -102,6 +110,20 @@ def test_each_staining_class_has_its_own_figures():
     assert result["Negative"]["f1"] == result["Negative"]["ap_4um"] == 1.0
     assert (result["Positive"]["recall"], result["Positive"]["precision"]) == (0.5, 0.5)
     assert result["Positive"]["nuclei"] == 2
+
+
+def test_the_rows_of_the_classes_add_up_to_the_row_of_their_set():
+    # A greedy match would give 0.9 the nucleus at 13, and leave the one at 16 to nobody.
+    truth, found = array((10, 10), (16, 10), (1, 50)), array((13.5, 10, 0.9), (19, 10, 0.8))
+    found = np.vstack([found, (2, 90, 0.7)])
+    one = judged(truth, found, staining=[0, 1, 1], seen=[1, 1, 1])
+    how = Matching(2.0, border_um=2.0)
+    whole, parts = score_at([one], 0.5, how), class_figures([one], 0.5, how)
+    assert (whole.matched, whole.missed, whole.spurious) == (2, 0, 0)
+    assert [parts[name]["f1"] for name in ("Negative", "Positive")] == [1.0, 1.0]
+    assert parts["Positive"]["error_um"] == pytest.approx(1.5)
+    bare = class_figures([one], 0.5, Matching(2.0))["Positive"]
+    assert (bare["precision"], bare["recall"]) == (0.5, 0.5)
 
 
 def test_nothing_true_and_nothing_found_do_not_break_the_figures():
@@ -211,6 +233,31 @@ def test_data_of_one_name_in_two_folders_is_told_apart(tmp_path: Path):
     alone = write_data(tmp_path / "C" / "e", 1, 0.4)
     names = [tile.dataset for tile in read_tiles([one, other, alone], "test")]
     assert names == [str(one), str(other), "e"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--radius-um", "-1"], "--radius-um -1 is no distance"),
+        (["--radius-um", "0"], "--radius-um 0 is no distance"),
+        (["--radius-um", "nan"], "--radius-um nan is no distance"),
+        (["--border-um", "-1"], "--border-um -1 is no width"),
+        (["--border-um", "inf"], "--border-um inf is no width"),
+        (["--border-um", "500"], "nothing to judge: --border-um 500 leaves nothing"),
+        (["--border-um", "63.9"], "nothing to judge: every nucleus lies within"),
+        (["--threshold", "2"], "--threshold 2 is no score"),
+        (["--threshold", "nan"], "--threshold nan is no score"),
+    ],
+)
+def test_what_leaves_nothing_to_judge_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+):
+    data, out = write_data(tmp_path / "d", 1), tmp_path / "out"
+    assert run(["evaluate", "default", str(data), "-o", str(out), *options]) == 2
+    said = capsys.readouterr().err
+    assert words in " ".join(said.split())
+    assert "Traceback" not in said
+    assert not out.exists()
 
 
 def test_another_threshold_is_recorded(tmp_path: Path):

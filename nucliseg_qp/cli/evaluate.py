@@ -45,7 +45,7 @@ def evaluate(
     split
         Which part of the data.
     threshold
-        Lowest score that counts for F1; the model's own when not given.
+        Lowest score that counts for F1, 0 to 1; the model's own when not given.
     radius_um
         A nucleus is found when a point lies within this, for F1.
     border_um
@@ -61,11 +61,12 @@ def evaluate(
     from nucliseg_qp.training import evaluate as evaluation
     from nucliseg_qp.training.judge import Matching
 
+    matching = Matching(radius_um, border_um)
     loaded = load_model(None if model == "default" else model)
     tiles = evaluation.read_tiles(data, split)
     with CountView("evaluating") as view:
         result = evaluation.evaluate(
-            loaded, tiles, split, Matching(radius_um, border_um), threshold, device, view.advance
+            loaded, tiles, split, matching, threshold, device, view.advance
         )
     evaluation.write_evaluation(result, loaded, out)
     figures = result.rows()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nucliseg_qp.errors import InputError
+from nucliseg_qp.errors import InputError, UsageError
 from nucliseg_qp.keypoints.runtime import pick_device
 from nucliseg_qp.outputs import make_folder, whole_file
 from nucliseg_qp.training.coco import coco_file, read_coco
@@ -25,6 +23,7 @@ from nucliseg_qp.training.judge import (
     judge,
     score_at,
 )
+from nucliseg_qp.training.repeats import check_once, named_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -133,36 +132,8 @@ def read_tiles(folders: Sequence[Path], split: str) -> list[CocoTile]:
             f"{' and '.join(str(folder) for folder in folders)} has no {split} tiles",
             "Choose another --split, or convert more slides",
         )
-    _check_once(read)
-    return _named_apart(read)
-
-
-def _check_once(read: dict[Path, list[CocoTile]]) -> None:
-    """Stop at a tile that is in the data twice: it would count twice."""
-    seen: dict[tuple[str, str], str] = {}
-    for folder, tiles in read.items():
-        # Tiles without nuclei may be equal by right: the black around a scan is.
-        for tile in (tile for tile in tiles if len(tile.item.points)):
-            content = hashlib.sha256(tile.item.image.tobytes()).hexdigest()
-            key, place = (tile.source, content), f"{folder}/images/{tile.item.name}"
-            if key in seen:
-                raise InputError(
-                    f"{seen[key]} and {place} are the same tile of {tile.source}",
-                    "Name every image in one folder only",
-                )
-            seen[key] = place
-
-
-def _named_apart(read: dict[Path, list[CocoTile]]) -> list[CocoTile]:
-    """Give the tiles; data sets of one name that lie in several folders are named by these."""
-    places = Counter(name for tiles in read.values() for name in {tile.dataset for tile in tiles})
-    return [
-        replace(tile, dataset=str(folder))
-        if places[tile.dataset] > 1 or tile.dataset == ALL
-        else tile
-        for folder, tiles in read.items()
-        for tile in tiles
-    ]
+    check_once(read)
+    return named_apart(read, ALL)
 
 
 def evaluate(
@@ -190,9 +161,16 @@ def evaluate(
         For F1; the model's own when not given.
     device : str
         See `pick_device`.
+
+    Raises
+    ------
+    UsageError
+        When the threshold is not 0 to 1, or the border leaves nothing to judge.
     """
+    _check_judging(tiles, matching, threshold)
     where = pick_device(device)
     judged = judge(model, tiles, where, advance)
+    _check_left(judged, matching)
     info = model.info
     facts = {key: getattr(info, key) for key in ("name", "version", "sha256", "mpp", "threshold")}
     level = info.threshold if threshold is None else threshold
@@ -204,6 +182,28 @@ def evaluate(
         result.curves[name] = {key: _thinned(*curve(part, key)) for key in RADII}
     result.tiles = [_tile_row(one, level, matching) for one in judged]
     return result
+
+
+def _check_judging(tiles: Sequence[CocoTile], matching: Matching, threshold: float | None) -> None:
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UsageError(f"--threshold {threshold:g} is no score", "Give 0 to 1")
+    widest_um = max(min(t.item.image.shape[:2]) * (t.item.mpp or math.nan) for t in tiles)
+    if 2 * matching.border_um >= widest_um:
+        raise UsageError(
+            f"nothing to judge: --border-um {matching.border_um:g} leaves nothing of tiles of "
+            f"{widest_um:.0f} um",
+            "Give a narrower border",
+        )
+
+
+def _check_left(judged: Sequence[Judged], matching: Matching) -> None:
+    """Stop where a border hides every nucleus: nothing true and nothing found would be perfect."""
+    score = score_at(judged, 0.0, matching)
+    if matching.border_um and not score.matched + score.missed + score.spurious:
+        raise UsageError(
+            f"nothing to judge: every nucleus lies within --border-um {matching.border_um:g}",
+            "Give a narrower border",
+        )
 
 
 def _by_set(judged: Sequence[Judged]) -> dict[str, list[Judged]]:
