@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from typing import TYPE_CHECKING
 
 import cv2
@@ -219,6 +220,38 @@ def test_data_that_is_not_converted_or_empty_is_named(tmp_path: Path):
     with pytest.raises(InputError, match="no validation tiles"):
         read_tiles([data], "validation")
     assert len(read_tiles([data], "all")) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("mpp", 0, "mpp 0 is not 0.01 to 10 um per pixel"),
+        ("mpp", -0.5, "mpp -0.5 is not"),
+        ("mpp", 50, "mpp 50 is not"),
+        ("mpp", "nan", "mpp nan is not"),
+        ("areas", [], "areas [] are neither null nor outlines"),
+        ("areas", [[]], "an area is []"),
+        ("areas", [[1, 2]], "an area is [1, 2], not three corners"),
+        ("areas", [[1, 2, 3, 4, 5, "x"]], "a corner that is no number"),
+        ("areas", [[1, 2, 3, 4, 5, 1e12]], "far beyond the image"),
+        ("valid_px", [257, 256], "valid_px [257, 256] is no part of 256 x 256 px"),
+        ("valid_px", [0, 256], "valid_px [0, 256] is no part"),
+        ("valid_px", [2.5, 9], "valid_px [2.5, 9] is no part"),
+        ("valid_px", [9], "valid_px [9] is no part"),
+        ("id", 2, "has two images of the id 2"),
+        ("file_name", "1.png", "has two images of the file_name '1.png'"),
+    ],
+)
+def test_a_list_with_a_field_that_makes_no_sense_is_refused_by_name(
+    tmp_path: Path, field: str, value: object, words: str
+):
+    folder = write_data(tmp_path / "d", 2)
+    document = json.loads((folder / "test.json").read_text())
+    document["images"][0][field] = value
+    (folder / "test.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        read_tiles([folder], "test")
+    assert "test.json" in str(caught.value)
 
 
 def test_a_tile_that_is_there_twice_is_named(tmp_path: Path):

@@ -41,7 +41,10 @@ def check_once(read: Mapping[Path, Sequence[CocoTile]]) -> None:
 
 
 def named_apart(read: Mapping[Path, Sequence[CocoTile]], reserved: str) -> list[CocoTile]:
-    """Give the tiles; data sets of one name that lie in several folders are named by these."""
+    """Give the tiles; data sets of one name that lie in several folders are named by these.
+
+    So is a data set with the `reserved` name, which stands for all of them.
+    """
     places = Counter(name for tiles in read.values() for name in {tile.dataset for tile in tiles})
     return [
         replace(tile, dataset=str(folder))
