@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
 import orjson
 import pytest
 from test_convert import dotted, feature, made, project, release, square
@@ -307,3 +309,43 @@ def test_one_image_with_two_annotations_is_refused(
     assert "a.png is annotated in" in said
     assert "a.geojson and in" in said
     assert "list.csv" in said
+
+
+# ---------------------------------------------------------------- masks
+
+
+def masked(folder: Path, numbers: tuple[int, int], image: str = "a.png") -> Path:
+    """Write an image with a mask of two squares."""
+    dotted(folder / "images", image)
+    (folder / "masks").mkdir()
+    mask = np.zeros((200, 320), np.uint8)
+    mask[10:20, 40:60], mask[100:110, 200:220] = numbers
+    cv2.imwrite(str(folder / "masks" / "a.png"), mask)
+    return folder
+
+
+def test_a_binary_mask_of_two_nuclei_gives_no_point_between_them(tmp_path: Path):
+    with pytest.raises(InputError, match=r"a\.png is a binary mask \(2 pieces of one number\)"):
+        list(read_source(masked(tmp_path / "binary", (255, 255))))
+    (image,) = read_source(masked(tmp_path / "labels", (1, 2)))
+    assert len(image.points) == 2
+
+
+def test_a_file_beside_the_images_that_is_not_read_is_told(tmp_path: Path):
+    folder = masked(tmp_path / "in", (1, 2))
+    for name in ("b.bmp", ".hidden", "Thumbs.db"):
+        (folder / "images" / name).write_bytes(b"BM")
+    notes = made(folder, tmp_path / "out").notes
+    assert [note for note in notes if "left out" in note] == [
+        f"{folder / 'images' / 'b.bmp'} is no image that is read: left out"
+    ]
+
+
+def test_a_mask_belongs_to_its_image_whatever_the_endings(tmp_path: Path):
+    folder = masked(tmp_path / "in", (1, 2))
+    (folder / "images" / "a.png").rename(folder / "images" / "a.ome.tif")
+    (image,) = read_source(folder)
+    assert image.annotation.name == "a.png"
+    dotted(folder / "images", "a.png")
+    with pytest.raises(InputError, match=r"a\.ome\.tif and a\.png are both a"):
+        list(read_source(folder))

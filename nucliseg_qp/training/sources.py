@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Polygon = tuple[NDArray[np.float64], ...]
 
-__all__ = ["IMAGE_SUFFIXES", "AnnotatedImage", "find_image", "point_rows"]
+__all__ = ["IMAGE_SUFFIXES", "AnnotatedImage", "bare_name", "find_image", "point_rows"]
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".ome.tif", ".ome.tiff"),
@@ -125,3 +125,12 @@ def find_image(folders: Sequence[Path], name: str, annotation: Path) -> Path:
         f"{annotation} names the image '{name}', which is not in {looked}",
         "Put it there, or name its folder with --images",
     )
+
+
+def bare_name(name: str) -> str:
+    """Take the ending of an image off its name, ``.ome`` included: ``s1.ome.tif`` is ``s1``."""
+    for ending in sorted(IMAGE_SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+            break
+    return name[:-4] if name.lower().endswith(".ome") else name

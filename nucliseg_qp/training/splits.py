@@ -9,7 +9,7 @@ import numpy as np
 
 from nucliseg_qp.errors import InputError, UsageError
 from nucliseg_qp.outputs import whole_file
-from nucliseg_qp.training.sources import IMAGE_SUFFIXES
+from nucliseg_qp.training.sources import bare_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -175,22 +175,13 @@ def match_splits(
     """
     kept, found = dict[str, str](), set[str]()
     for group in groups:
-        fits = [group] if group in known else [n for n in known if _bare(n) == _bare(group)]
+        fits = [group] if group in known else [n for n in known if bare_name(n) == bare_name(group)]
         if len({known[name] for name in fits}) > 1:
             raise InputError(f"{group} is in two splits, as {' and '.join(fits)}", _MEND)
         if fits:
             kept[group] = known[fits[0]]
         found.update(fits)
     return kept, {name: split for name, split in known.items() if name not in found}
-
-
-def _bare(name: str) -> str:
-    """Take the ending of an image off; ``s1.ome`` is what is left of ``s1.ome.tif``."""
-    lower = name.lower()
-    for ending in (*sorted(IMAGE_SUFFIXES, key=len, reverse=True), ".ome"):
-        if lower.endswith(ending):
-            return name[: -len(ending)]
-    return name
 
 
 def save_splits(path: Path, groups: Mapping[str, str], seed: int, rule: str) -> None:
