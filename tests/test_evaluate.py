@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -113,6 +114,35 @@ def test_each_staining_class_has_its_own_figures():
     assert result["Positive"]["nuclei"] == 2
 
 
+def cut(folder: Path) -> Path:
+    """Make two tiles of one image of the first two of a folder."""
+    document = json.loads((folder / "test.json").read_text())
+    for image, x in zip(document["images"], (0, 256), strict=False):
+        image |= {"source": "one.tif", "group": "one", "origin_px": [x, 0]}
+    (folder / "test.json").write_text(json.dumps(document))
+    return folder
+
+
+def test_nuclei_on_the_seams_of_cut_tiles_do_not_count_and_others_do(tmp_path: Path):
+    tiles = read_coco(cut(write_data(tmp_path / "d", 3)), "test")
+    assert [tile.is_cut for tile in tiles] == [True, True, False]
+    for tile, recall in zip(tiles, (1.0, 1.0, 0.5), strict=True):
+        seam = replace(judged(array((2, 50), (50, 50)), array((50, 50, 0.9))), tile=tile)
+        assert figures([seam], 0.5, Matching())["recall"] == recall
+        assert figures([seam], 0.5, Matching(border_um=0.0))["recall"] == 0.5
+
+
+def test_the_strip_that_does_not_count_is_told_beside_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    whole = write_data(tmp_path / "whole", 1)
+    both = cut(write_data(tmp_path / "cut", 2))
+    for data, options, told in ((whole, [], 0), (both, [], 1), (both, ["--border-um", "0"], 0)):
+        out = str(tmp_path / "out")
+        assert run(["evaluate", "default", str(data), "-o", out, *options]) == 0
+        assert capsys.readouterr().err.count("F1 without 3.6 um along the edges of tiles") == told
+
+
 def test_the_rows_of_the_classes_add_up_to_the_row_of_their_set():
     # A greedy match would give 0.9 the nucleus at 13, and leave the one at 16 to nobody.
     truth, found = array((10, 10), (16, 10), (1, 50)), array((13.5, 10, 0.9), (19, 10, 0.8))
@@ -179,8 +209,6 @@ def test_points_lie_where_the_nuclei_are_whatever_the_tiles_resolution(tmp_path:
 
 
 def test_untrusted_parts_neither_count_nor_harm(tmp_path: Path):
-    from dataclasses import replace
-
     from nucliseg_qp.keypoints.runtime import pick_device
 
     (tile,) = read_coco(write_data(tmp_path / "d", 1), "test")

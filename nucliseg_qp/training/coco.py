@@ -85,6 +85,8 @@ class CocoTile:
         See `TileRecord`.
     side_px : int
         Side of the whole tile; the item may show less, where the image ended.
+    is_cut : bool
+        Whether the image is larger than the tile, so that seams cut nuclei.
     """
 
     item: LabelledImage
@@ -93,6 +95,7 @@ class CocoTile:
     group: str
     source: str
     side_px: int
+    is_cut: bool = False
 
 
 def coco_file(folder: Path, split: str) -> Path:
@@ -196,9 +199,19 @@ def _read_split(folder: Path, split: str) -> list[CocoTile]:
         for mark in document["annotations"]:
             x, y = mark["keypoints"][:2]
             marks[mark["image_id"]].append((float(x), float(y), names[mark["category_id"]]))
-        return [_tile(folder, path, image, marks[image["id"]]) for image in document["images"]]
+        images = document["images"]
+        # All tiles of an image are in one split, and only the first has its corner.
+        cut = {_origin(image) for image in images if any(image.get("origin_px") or ())}
+        return [
+            _tile(folder, path, image, marks[image["id"]], _origin(image) in cut)
+            for image in images
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is not COCO keypoints JSON of ours ({error!r})", AGAIN) from None
+
+
+def _origin(image: dict[str, Any]) -> tuple[str, str]:
+    return str(image["source"]), str(image["group"])
 
 
 def _check_ids(path: Path, images: list[dict[str, Any]]) -> None:
@@ -223,7 +236,11 @@ def _load(path: Path) -> Any:  # noqa: ANN401 - JSON is anything
 
 
 def _tile(
-    folder: Path, path: Path, image: dict[str, Any], marks: list[tuple[float, float, str]]
+    folder: Path,
+    path: Path,
+    image: dict[str, Any],
+    marks: list[tuple[float, float, str]],
+    is_cut: bool,
 ) -> CocoTile:
     name = str(image["file_name"])
     fields = checked_fields(f"{path}: {name}", image)
@@ -249,6 +266,7 @@ def _tile(
         group=str(image["group"]),
         source=str(image["source"]),
         side_px=fields.size_px[0],
+        is_cut=is_cut,
     )
 
 

@@ -36,6 +36,7 @@ __all__ = ["Evaluation", "evaluate", "read_tiles", "write_evaluation"]
 
 ALL = "all"
 _CURVE_POINTS = 200
+_NARROWER = "Give a narrower border"
 
 
 @dataclass
@@ -187,22 +188,24 @@ def evaluate(
 def _check_judging(tiles: Sequence[CocoTile], matching: Matching, threshold: float | None) -> None:
     if threshold is not None and not 0 <= threshold <= 1:
         raise UsageError(f"--threshold {threshold:g} is no score", "Give 0 to 1")
-    widest_um = max(min(t.item.image.shape[:2]) * (t.item.mpp or math.nan) for t in tiles)
-    if 2 * matching.border_um >= widest_um:
+    borders_um = [matching.border_of(tile) for tile in tiles]
+    sides_um = [min(t.item.image.shape[:2]) * (t.item.mpp or math.nan) for t in tiles]
+    if all(2 * border >= side for border, side in zip(borders_um, sides_um, strict=True)):
         raise UsageError(
-            f"nothing to judge: --border-um {matching.border_um:g} leaves nothing of tiles of "
-            f"{widest_um:.0f} um",
-            "Give a narrower border",
+            f"nothing to judge: --border-um {borders_um[0]:g} leaves nothing of tiles of "
+            f"{max(sides_um):.0f} um",
+            _NARROWER,
         )
 
 
 def _check_left(judged: Sequence[Judged], matching: Matching) -> None:
     """Stop where a border hides every nucleus: nothing true and nothing found would be perfect."""
     score = score_at(judged, 0.0, matching)
-    if matching.border_um and not score.matched + score.missed + score.spurious:
+    left = score.matched + score.missed + score.spurious
+    if not left and any(len(one.truth) + len(one.found) for one in judged):
+        border_um = matching.border_of(judged[0].tile)
         raise UsageError(
-            f"nothing to judge: every nucleus lies within --border-um {matching.border_um:g}",
-            "Give a narrower border",
+            f"nothing to judge: every nucleus lies within --border-um {border_um:g}", _NARROWER
         )
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RADII",
+    "SEAM_UM",
     "THRESHOLDS",
     "Judged",
     "Matching",
@@ -48,6 +49,9 @@ __all__ = [
 
 LOWEST = 0.02
 """Points with a smaller score are not looked at, also for average precision."""
+
+SEAM_UM = 3.6
+"""Of a nucleus this near to a seam most lies in the next tile; a radius and a little more."""
 
 THRESHOLDS = np.round(np.arange(0.04, 0.97, 0.02), 2)
 
@@ -102,8 +106,9 @@ class Matching:
     ----------
     radius_um : float
         Largest distance between the two.
-    border_um : float
-        Nuclei nearer to the border of their tile neither count nor harm.
+    border_um : float, optional
+        Nuclei nearer to the border of their tile neither count nor harm. When not given, `SEAM_UM`
+        for tiles that were cut from a larger image, 0 for whole images.
 
     Raises
     ------
@@ -112,14 +117,20 @@ class Matching:
     """
 
     radius_um: float = 3.3
-    border_um: float = 0.0
+    border_um: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse lengths that are none."""
         if not 0 < self.radius_um < math.inf:
             raise UsageError(f"--radius-um {self.radius_um:g} is no distance", "Give um, as in 3.3")
-        if not 0 <= self.border_um < math.inf:
+        if self.border_um is not None and not 0 <= self.border_um < math.inf:
             raise UsageError(f"--border-um {self.border_um:g} is no width", "Give um, 0 or more")
+
+    def border_of(self, tile: CocoTile) -> float:
+        """Give the width in um of the strip of a tile that does not count."""
+        if self.border_um is not None:
+            return self.border_um
+        return SEAM_UM if tile.is_cut else 0.0
 
 
 def judge(
@@ -164,7 +175,7 @@ def counted_at(one: Judged, threshold: float, how: Matching) -> tuple[Floats, Co
     Every figure of F1 and every picture comes from here.
     """
     kept = one.found[:, 2] >= threshold
-    border_px = how.border_um / one.mpp
+    border_px = how.border_of(one.tile) / one.mpp
     counted = count_points(
         one.truth, one.found[kept], how.radius_um / one.mpp, one.size_px, border_px
     )
