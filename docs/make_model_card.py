@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nucliseg_qp.keypoints.model import ModelInfo, load_model
+from nucliseg_qp.training.judge import SEAM_UM
 
 CARD = Path(__file__).parent / "explanation" / "model-card.md"
 FIGURES = CARD.with_suffix(".json")
@@ -68,8 +69,9 @@ FIGURES_HEAD = """
 
 Measured by `nucliseg-qp evaluate` ({split} tiles, threshold {threshold:g}, {device}). AP is average
 precision within 4 and 8 px of a 256 px tile and within 2 and 4 um; F1, precision and recall match
-one to one within {radius:g} um; *error* is the mean distance of matched centres. *Negative* and
-*Positive* are nuclei below and above a DAB optical density of 0.2, unless the annotation says so.
+one to one within {radius:g} um, {border};
+*error* is the mean distance of matched centres. *Negative* and *Positive* are nuclei below and
+above a DAB optical density of 0.2, unless the annotation says so.
 
 """
 
@@ -92,8 +94,16 @@ def card(info: ModelInfo, parameters: int, evaluation: dict[str, Any] | None) ->
         threshold=evaluation["threshold"],
         device=evaluation["model"]["device"],
         radius=evaluation["matching"]["radius_um"],
+        border=border(evaluation["matching"]["border_um"]),
     )
     return text + table(evaluation)
+
+
+def border(border_um: float | None) -> str:
+    """Say which strip of the tiles was left out."""
+    if border_um is None:
+        return f"without {SEAM_UM:g} um along the edges of tiles that were cut from larger images"
+    return f"without {border_um:g} um along the edges of tiles" if border_um else "on whole tiles"
 
 
 def table(evaluation: dict[str, Any]) -> str:

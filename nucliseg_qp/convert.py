@@ -11,12 +11,12 @@ from nucliseg_qp.training.convert_points import read_masks, read_points
 from nucliseg_qp.training.sources import AnnotatedImage, find_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from nucliseg_qp.qupath.truth import QuPathTruth
 
-__all__ = ["Format", "format_of", "read_source"]
+__all__ = ["Format", "each_once", "format_of", "read_source"]
 
 Format = Literal["endonuke", "points", "masks", "geojson", "qupath"]
 
@@ -103,6 +103,27 @@ def read_source(
     return _from_qupath(source, kind, images, area)
 
 
+def each_once(images: Iterable[AnnotatedImage]) -> Iterator[AnnotatedImage]:
+    """Give annotated images on, and stop at one that came before.
+
+    Its tiles would be written twice, with labels that contradict each other.
+
+    Raises
+    ------
+    InputError
+        With the image's name and both annotations.
+    """
+    seen: dict[Path, Path] = {}
+    for image in images:
+        place = image.path.resolve()
+        if place in seen:
+            where = " and in ".join(dict.fromkeys((str(seen[place]), str(image.annotation))))
+            twice = "" if " and in " in where else "twice "
+            raise InputError(f"{image.path} is annotated {twice}in {where}", "Name each image once")
+        seen[place] = image.annotation
+        yield image
+
+
 def _from_qupath(
     source: Path, kind: Format, images: Path | None, area: str | None
 ) -> Iterator[AnnotatedImage]:
@@ -130,6 +151,8 @@ def _annotated(truth: QuPathTruth, image: Path | None) -> AnnotatedImage:
         areas=truth.areas,
         size_px=truth.size_px,
         notes=truth.notes,
+        left_out=truth.left_out,
+        remarks=truth.remarks,
     )
 
 

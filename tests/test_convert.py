@@ -330,7 +330,7 @@ def test_a_broken_list_stops_with_its_name(tmp_path: Path, content: str, words: 
     folder = broken(tmp_path / "in", content)
     with pytest.raises(InputError, match=words) as caught:
         made(folder, tmp_path / "out")
-    assert content == "{}" or "points.json" in str(caught.value)
+    assert "points.json" in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
 
 

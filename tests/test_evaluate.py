@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -16,7 +18,15 @@ from nucliseg_qp.keypoints.model import load_model
 from nucliseg_qp.training.coco import CocoTile, TileRecord, read_coco, write_coco
 from nucliseg_qp.training.data import LabelledImage
 from nucliseg_qp.training.evaluate import evaluate, read_tiles
-from nucliseg_qp.training.judge import Judged, Matching, class_figures, curve, figures, judge
+from nucliseg_qp.training.judge import (
+    Judged,
+    Matching,
+    class_figures,
+    curve,
+    figures,
+    judge,
+    score_at,
+)
 from nucliseg_qp.training.looks import QUPATH_DAB, QUPATH_HAEMATOXYLIN, plain_look
 from nucliseg_qp.training.metrics import greedy_matches, precision_recall
 from nucliseg_qp.training.staining import staining_at, staining_of
@@ -104,6 +114,49 @@ def test_each_staining_class_has_its_own_figures():
     assert result["Positive"]["nuclei"] == 2
 
 
+def cut(folder: Path) -> Path:
+    """Make two tiles of one image of the first two of a folder."""
+    document = json.loads((folder / "test.json").read_text())
+    for image, x in zip(document["images"], (0, 256), strict=False):
+        image |= {"source": "one.tif", "group": "one", "origin_px": [x, 0]}
+    (folder / "test.json").write_text(json.dumps(document))
+    return folder
+
+
+def test_nuclei_on_the_seams_of_cut_tiles_do_not_count_and_others_do(tmp_path: Path):
+    tiles = read_coco(cut(write_data(tmp_path / "d", 3)), "test")
+    assert [tile.is_cut for tile in tiles] == [True, True, False]
+    for tile, recall in zip(tiles, (1.0, 1.0, 0.5), strict=True):
+        seam = replace(judged(array((2, 50), (50, 50)), array((50, 50, 0.9))), tile=tile)
+        assert figures([seam], 0.5, Matching())["recall"] == recall
+        assert figures([seam], 0.5, Matching(border_um=0.0))["recall"] == 0.5
+
+
+def test_the_strip_that_does_not_count_is_told_beside_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    whole = write_data(tmp_path / "whole", 1)
+    both = cut(write_data(tmp_path / "cut", 2))
+    for data, options, told in ((whole, [], 0), (both, [], 1), (both, ["--border-um", "0"], 0)):
+        out = str(tmp_path / "out")
+        assert run(["evaluate", "default", str(data), "-o", out, *options]) == 0
+        assert capsys.readouterr().err.count("F1 without 3.6 um along the edges of tiles") == told
+
+
+def test_the_rows_of_the_classes_add_up_to_the_row_of_their_set():
+    # A greedy match would give 0.9 the nucleus at 13, and leave the one at 16 to nobody.
+    truth, found = array((10, 10), (16, 10), (1, 50)), array((13.5, 10, 0.9), (19, 10, 0.8))
+    found = np.vstack([found, (2, 90, 0.7)])
+    one = judged(truth, found, staining=[0, 1, 1], seen=[1, 1, 1])
+    how = Matching(2.0, border_um=2.0)
+    whole, parts = score_at([one], 0.5, how), class_figures([one], 0.5, how)
+    assert (whole.matched, whole.missed, whole.spurious) == (2, 0, 0)
+    assert [parts[name]["f1"] for name in ("Negative", "Positive")] == [1.0, 1.0]
+    assert parts["Positive"]["error_um"] == pytest.approx(1.5)
+    bare = class_figures([one], 0.5, Matching(2.0))["Positive"]
+    assert (bare["precision"], bare["recall"]) == (0.5, 0.5)
+
+
 def test_nothing_true_and_nothing_found_do_not_break_the_figures():
     none = judged(np.zeros((0, 2)), np.zeros((0, 3)))
     assert figures([none], 0.5, Matching())["f1"] == 1.0
@@ -134,6 +187,12 @@ def test_staining_is_told_by_dab_in_a_disc_and_by_the_class_first():
     assert staining_of(classes, np.array([0, 1, 1, 0])).tolist() == [1, 1, 0, 0]
 
 
+def test_a_class_counts_whatever_its_capitals_and_blanks():
+    names = ["negative", "POSITIVE", " Negative ", "tumor:negative", "3+ "]
+    dab_says = np.array([1, 0, 1, 1, 0])
+    assert staining_of(names, dab_says).tolist() == [0, 1, 0, 0, 1]
+
+
 # ---------------------------------------------------------------- running a model
 
 
@@ -150,8 +209,6 @@ def test_points_lie_where_the_nuclei_are_whatever_the_tiles_resolution(tmp_path:
 
 
 def test_untrusted_parts_neither_count_nor_harm(tmp_path: Path):
-    from dataclasses import replace
-
     from nucliseg_qp.keypoints.runtime import pick_device
 
     (tile,) = read_coco(write_data(tmp_path / "d", 1), "test")
@@ -191,6 +248,77 @@ def test_data_that_is_not_converted_or_empty_is_named(tmp_path: Path):
     with pytest.raises(InputError, match="no validation tiles"):
         read_tiles([data], "validation")
     assert len(read_tiles([data], "all")) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("mpp", 0, "mpp 0 is not 0.01 to 10 um per pixel"),
+        ("mpp", -0.5, "mpp -0.5 is not"),
+        ("mpp", 50, "mpp 50 is not"),
+        ("mpp", "nan", "mpp nan is not"),
+        ("areas", [], "areas [] are neither null nor outlines"),
+        ("areas", [[]], "an area is []"),
+        ("areas", [[1, 2]], "an area is [1, 2], not three corners"),
+        ("areas", [[1, 2, 3, 4, 5, "x"]], "a corner that is no number"),
+        ("areas", [[1, 2, 3, 4, 5, 1e12]], "far beyond the image"),
+        ("valid_px", [257, 256], "valid_px [257, 256] is no part of 256 x 256 px"),
+        ("valid_px", [0, 256], "valid_px [0, 256] is no part"),
+        ("valid_px", [2.5, 9], "valid_px [2.5, 9] is no part"),
+        ("valid_px", [9], "valid_px [9] is no part"),
+        ("id", 2, "has two images of the id 2"),
+        ("file_name", "1.png", "has two images of the file_name '1.png'"),
+    ],
+)
+def test_a_list_with_a_field_that_makes_no_sense_is_refused_by_name(
+    tmp_path: Path, field: str, value: object, words: str
+):
+    folder = write_data(tmp_path / "d", 2)
+    document = json.loads((folder / "test.json").read_text())
+    document["images"][0][field] = value
+    (folder / "test.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        read_tiles([folder], "test")
+    assert "test.json" in str(caught.value)
+
+
+def test_a_tile_that_is_there_twice_is_named(tmp_path: Path):
+    one, same = write_data(tmp_path / "A" / "d", 2), write_data(tmp_path / "B" / "d", 1)
+    with pytest.raises(InputError, match=r"A/d/images/0\.png and .*B/d/images/0\.png are the same"):
+        read_tiles([one, same], "test")
+    assert len(read_tiles([one, one], "test")) == 2
+
+
+def test_data_of_one_name_in_two_folders_is_told_apart(tmp_path: Path):
+    one, other = write_data(tmp_path / "A" / "d", 1), write_data(tmp_path / "B" / "d", 1, 0.6)
+    alone = write_data(tmp_path / "C" / "e", 1, 0.4)
+    names = [tile.dataset for tile in read_tiles([one, other, alone], "test")]
+    assert names == [str(one), str(other), "e"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--radius-um", "-1"], "--radius-um -1 is no distance"),
+        (["--radius-um", "0"], "--radius-um 0 is no distance"),
+        (["--radius-um", "nan"], "--radius-um nan is no distance"),
+        (["--border-um", "-1"], "--border-um -1 is no width"),
+        (["--border-um", "inf"], "--border-um inf is no width"),
+        (["--border-um", "500"], "nothing to judge: --border-um 500 leaves nothing"),
+        (["--border-um", "63.9"], "nothing to judge: every nucleus lies within"),
+        (["--threshold", "2"], "--threshold 2 is no score"),
+        (["--threshold", "nan"], "--threshold nan is no score"),
+    ],
+)
+def test_what_leaves_nothing_to_judge_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+):
+    data, out = write_data(tmp_path / "d", 1), tmp_path / "out"
+    assert run(["evaluate", "default", str(data), "-o", str(out), *options]) == 2
+    said = capsys.readouterr().err
+    assert words in " ".join(said.split())
+    assert "Traceback" not in said
+    assert not out.exists()
 
 
 def test_another_threshold_is_recorded(tmp_path: Path):

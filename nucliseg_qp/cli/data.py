@@ -57,14 +57,14 @@ def convert(
     from nucliseg_qp.cli.answer import answer
     from nucliseg_qp.cli.progress import CountView
     from nucliseg_qp.cli.tables import split_table
-    from nucliseg_qp.convert import read_source
+    from nucliseg_qp.convert import each_once, read_source
     from nucliseg_qp.training.convert import convert as make
 
     read = chain.from_iterable(
         read_source(source, kind, images, experts or (), areas) for source in sources
     )
     with CountView("converting") as view:
-        report = make(read, settings, view.advance)
+        report = make(each_once(read), settings, view.advance)
     answer(as_json, {"out": settings.out, "report": report}, split_table(report))
     for reason, number in report.left_out.items():
         show.note(f"left out: {number:,} {reason}")

@@ -21,7 +21,7 @@ def evaluate(
     split: Literal["test", "validation", "train", "all"] = "test",
     threshold: float | None = None,
     radius_um: float = 3.3,
-    border_um: float = 0.0,
+    border_um: float | None = None,
     device: str = "auto",
     as_json: AsJson = False,
 ) -> int:
@@ -45,11 +45,12 @@ def evaluate(
     split
         Which part of the data.
     threshold
-        Lowest score that counts for F1; the model's own when not given.
+        Lowest score that counts for F1, 0 to 1; the model's own when not given.
     radius_um
         A nucleus is found when a point lies within this, for F1.
     border_um
-        Nuclei nearer to the border of a tile neither count nor harm, for F1.
+        Nuclei nearer to the border of a tile neither count nor harm, for F1; when not given, 3.6
+        for tiles that were cut from a larger image, 0 for whole images.
     device
         auto, cpu, cuda, cuda:N or mps.
     """
@@ -59,16 +60,19 @@ def evaluate(
     from nucliseg_qp.cli.tables import grid
     from nucliseg_qp.keypoints.model import load_model
     from nucliseg_qp.training import evaluate as evaluation
-    from nucliseg_qp.training.judge import Matching
+    from nucliseg_qp.training.judge import SEAM_UM, Matching
 
+    matching = Matching(radius_um, border_um)
     loaded = load_model(None if model == "default" else model)
     tiles = evaluation.read_tiles(data, split)
     with CountView("evaluating") as view:
         result = evaluation.evaluate(
-            loaded, tiles, split, Matching(radius_um, border_um), threshold, device, view.advance
+            loaded, tiles, split, matching, threshold, device, view.advance
         )
     evaluation.write_evaluation(result, loaded, out)
     figures = result.rows()
     answer(as_json, {"out": out, "figures": figures}, grid(figures))
+    if border_um is None and any(tile.is_cut for tile in tiles):
+        show.note(f"F1 without {SEAM_UM:g} um along the edges of tiles that were cut (--border-um)")
     show.note(f"{loaded.info.name} on {split}, threshold {result.threshold:g}; pictures in {out}")
     return 0

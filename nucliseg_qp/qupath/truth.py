@@ -1,15 +1,16 @@
 """What people annotated in QuPath, as nuclei with the areas in which they are complete.
 
-Nuclei are detections, cells and points (of the points tool); areas are the polygons of the other
-annotations. QuPath's own data files need Java, so a project is read through GeoJSON that the script
-``export_annotated`` writes, inside QuPath or by a QuPath started here.
+Nuclei are detections, cells, points (of the points tool) and outlines of a class that nuclei have;
+areas are the other outlines (see `truth_features`). QuPath's own data files need Java, so a project
+is read through GeoJSON that the script ``export_annotated`` writes, inside QuPath or by a QuPath
+started here.
 """
 
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +21,10 @@ from nucliseg_qp.qupath.project_file import ProjectFile
 from nucliseg_qp.qupath.project_folder import ProjectFolder
 from nucliseg_qp.qupath.reading import read_geojson
 from nucliseg_qp.qupath.scripts import groovy_source
+from nucliseg_qp.qupath.truth_features import is_ignored, sort_features
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -63,7 +65,11 @@ class QuPathTruth:
     size_px : tuple of int or None
         Of the image, where the project knows it.
     notes : tuple of str
-        What was left out.
+        What a person should know about the image.
+    left_out : mapping of str to int
+        Reason to number of the annotations that are neither nuclei nor areas.
+    remarks : tuple of str
+        What a person should know about the project; only the first image has it.
     """
 
     image: Path | None
@@ -73,6 +79,8 @@ class QuPathTruth:
     areas: tuple[Polygon, ...] | None
     size_px: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def read_truth(file: Path, area: str | None = None) -> QuPathTruth:
@@ -90,68 +98,24 @@ def read_truth(file: Path, area: str | None = None) -> QuPathTruth:
     InputError
         When the file is broken, or has no such annotation.
     """
-    found = read_geojson(file)
-    nuclei = found.nuclei
+    read = read_geojson(file)
+    nuclei = read.nuclei
     names = [nuclei.class_names[i] if i >= 0 else None for i in nuclei.class_index.tolist()]
     places = zip(nuclei.x.tolist(), nuclei.y.tolist(), strict=True)
-    marks = list(zip(places, names, strict=True))
-    areas: list[Polygon] = []
-    for feature in found.annotations:
-        marks += _points(file, feature)
-        areas += _areas(file, feature, area)
-    if area is not None and not areas:
+    found = sort_features(file, read.annotations, list(zip(places, names, strict=True)), area)
+    if area is not None and not found.areas:
         raise InputError(f"{file} has no annotation named or classed '{area}'", "Check --areas")
-    kept = [(xy, name) for xy, name in marks if not (name or "").endswith("*")]
-    ignored = len(marks) - len(kept)
+    kept = [(xy, name) for xy, name in found.marks if not is_ignored(name)]
+    ignored = len(found.marks) - len(kept)
     return QuPathTruth(
         None,
         file,
         np.array([xy for xy, _ in kept], np.float64).reshape(-1, 2),
         tuple(name for _, name in kept),
-        tuple(areas) if areas else None,
+        tuple(found.areas) if found.areas else None,
         notes=(f"{ignored} nuclei of a class that ends in * left out",) if ignored else (),
+        left_out=found.left_out,
     )
-
-
-def _points(file: Path, feature: dict[str, Any]) -> list[tuple[tuple[float, float], str | None]]:
-    geometry = feature.get("geometry") or {}
-    if geometry.get("type") not in ("Point", "MultiPoint"):
-        return []
-    rows = geometry["coordinates"]
-    name = _label(feature)
-    return [(_xy(file, row), name) for row in ([rows] if geometry["type"] == "Point" else rows)]
-
-
-def _xy(file: Path, row: object) -> tuple[float, float]:
-    try:
-        x, y = (float(value) for value in row[:2])  # type: ignore[index]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{file} has a point {row!r} ({error})", "Export it again") from None
-    return x, y
-
-
-def _label(feature: dict[str, Any]) -> str | None:
-    found = (feature.get("properties") or {}).get("classification")
-    if isinstance(found, dict):
-        names = found.get("names") or [found.get("name")]
-        return ": ".join(str(name) for name in names)
-    return found if isinstance(found, str) else None
-
-
-def _areas(file: Path, feature: dict[str, Any], wanted: str | None) -> list[Polygon]:
-    geometry = feature.get("geometry") or {}
-    if geometry.get("type") not in ("Polygon", "MultiPolygon"):
-        return []
-    name = (feature.get("properties") or {}).get("name")
-    if wanted is not None and wanted not in (name, _label(feature)):
-        return []
-    polygons = geometry["coordinates"]
-    if geometry["type"] == "Polygon":
-        polygons = [polygons]
-    return [
-        tuple(np.array([_xy(file, row) for row in ring]) for ring in polygon)
-        for polygon in polygons
-    ]
 
 
 def read_project(root: Path, area: str | None = None) -> Iterator[QuPathTruth]:
@@ -174,10 +138,20 @@ def read_project(root: Path, area: str | None = None) -> Iterator[QuPathTruth]:
     exports = root / "nucliseg" / "annotated"
     if not any(exports.glob("*.geojson")):
         export_with_qupath(root, exports)
-    for entry in project.entries:
-        file = exports / f"{entry.id}.geojson"
-        if file.is_file():
-            yield _of_entry(folder, entry, file, area)
+    yield from _of_entries(folder, project.entries, exports, area)
+
+
+def _of_entries(
+    folder: ProjectFolder, entries: Sequence[Entry], exports: Path, area: str | None
+) -> Iterator[QuPathTruth]:
+    files = {entry.id: exports / f"{entry.id}.geojson" for entry in entries}
+    there = [entry for entry in entries if files[entry.id].is_file()]
+    if not there:
+        raise QuPathError(f"{exports} has no export of an image of the project", _HOW)
+    remarks = tuple(f"{entry.name} has no export" for entry in entries if entry not in there)
+    for entry in there:
+        yield replace(_of_entry(folder, entry, files[entry.id], area), remarks=remarks)
+        remarks = ()
 
 
 def _of_entry(folder: ProjectFolder, entry: Entry, file: Path, area: str | None) -> QuPathTruth:
@@ -192,7 +166,7 @@ def _of_entry(folder: ProjectFolder, entry: Entry, file: Path, area: str | None)
     data = folder.data(entry.id) / "data.qpdata"
     if data.is_file() and data.stat().st_mtime > file.stat().st_mtime + 1:
         notes = (*notes, "the image was saved in QuPath after it was exported: export it again")
-    return QuPathTruth(image, file, truth.points, truth.classes, truth.areas, entry.size_px, notes)
+    return replace(truth, image=image, size_px=entry.size_px, notes=notes)
 
 
 def export_with_qupath(root: Path, exports: Path) -> None:

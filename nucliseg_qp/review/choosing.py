@@ -36,6 +36,8 @@ GUARD_LOSS = 0.005
 ENOUGH_GAIN = 0.08
 """F1 gained on own images beyond which a step further is not worth what it forgets."""
 GUARD_FIELDS, GUARD_PX = 12, 320
+_WHOLE = Matching(border_um=0.0)
+"""The limits above were set on whole tiles."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def _at_thresholds(
     judged = [judge(model, tiles, pick_device("auto")) for tiles in sets]
     for step in steps:
         threshold = round(min(max(model.info.threshold + step, 0.05), 0.95), 3)
-        own, *guards = (round(score_at(one, threshold, Matching()).f1, 4) for one in judged)
+        own, *guards = (round(score_at(one, threshold, _WHOLE).f1, 4) for one in judged)
         info = model.info.model_copy(update={"threshold": threshold})
         yield Choice(share, KeypointModel(info, model.net), own, tuple(guards))
 
@@ -153,5 +155,5 @@ def painted(seed: int) -> list[CocoTile]:
 def f1_of(model: KeypointModel, tiles: Tiles) -> float:
     """Give the F1 of a model at its own threshold."""
     return round(
-        score_at(judge(model, tiles, pick_device("auto")), model.info.threshold, Matching()).f1, 4
+        score_at(judge(model, tiles, pick_device("auto")), model.info.threshold, _WHOLE).f1, 4
     )

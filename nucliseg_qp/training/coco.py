@@ -7,6 +7,7 @@ nominal (a nucleus 8 um wide), for tools that want them: the annotation is a poi
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from nucliseg_qp.errors import InputError
 from nucliseg_qp.outputs import whole_file
+from nucliseg_qp.training.coco_fields import AGAIN, checked_fields
 from nucliseg_qp.training.data import LabelledImage
 from nucliseg_qp.training.splits import SPLITS
 
@@ -27,8 +29,6 @@ __all__ = ["CocoTile", "TileRecord", "coco_file", "read_coco", "write_coco"]
 
 NOMINAL_RADIUS_UM = 4.0
 NO_CLASS = "nucleus"
-
-_AGAIN = "Convert the data again"
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ class CocoTile:
         See `TileRecord`.
     side_px : int
         Side of the whole tile; the item may show less, where the image ended.
+    is_cut : bool
+        Whether the image is larger than the tile, so that seams cut nuclei.
     """
 
     item: LabelledImage
@@ -93,6 +95,7 @@ class CocoTile:
     group: str
     source: str
     side_px: int
+    is_cut: bool = False
 
 
 def coco_file(folder: Path, split: str) -> Path:
@@ -177,8 +180,9 @@ def read_coco(folder: Path, *splits: str) -> list[CocoTile]:
     Raises
     ------
     InputError
-        With the file's name when a split is missing or broken, an image is missing or of another
-        size than stated, or a point is no number or lies outside.
+        With the file's name when a split is missing or broken, a field makes no sense, an image is
+        missing, there twice or of another size than stated, or a point is no number or lies
+        outside.
     """
     return [tile for split in splits or SPLITS for tile in _read_split(folder, split)]
 
@@ -187,6 +191,7 @@ def _read_split(folder: Path, split: str) -> list[CocoTile]:
     path = coco_file(folder, split)
     document = _load(path)
     try:
+        _check_ids(path, document["images"])
         names = {item["id"]: item["name"] for item in document["categories"]}
         marks: dict[int, list[tuple[float, float, str]]] = {
             image["id"]: [] for image in document["images"]
@@ -194,9 +199,26 @@ def _read_split(folder: Path, split: str) -> list[CocoTile]:
         for mark in document["annotations"]:
             x, y = mark["keypoints"][:2]
             marks[mark["image_id"]].append((float(x), float(y), names[mark["category_id"]]))
-        return [_tile(folder, path, image, marks[image["id"]]) for image in document["images"]]
+        images = document["images"]
+        # All tiles of an image are in one split, and only the first has its corner.
+        cut = {_origin(image) for image in images if any(image.get("origin_px") or ())}
+        return [
+            _tile(folder, path, image, marks[image["id"]], _origin(image) in cut)
+            for image in images
+        ]
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is not COCO keypoints JSON of ours ({error!r})", _AGAIN) from None
+        raise InputError(f"{path} is not COCO keypoints JSON of ours ({error!r})", AGAIN) from None
+
+
+def _origin(image: dict[str, Any]) -> tuple[str, str]:
+    return str(image["source"]), str(image["group"])
+
+
+def _check_ids(path: Path, images: list[dict[str, Any]]) -> None:
+    for key in ("id", "file_name"):
+        twice = [value for value, number in Counter(x[key] for x in images).items() if number > 1]
+        if twice:
+            raise InputError(f"{path} has two images of the {key} {twice[0]!r}", AGAIN)
 
 
 def _load(path: Path) -> Any:  # noqa: ANN401 - JSON is anything
@@ -210,25 +232,31 @@ def _load(path: Path) -> Any:  # noqa: ANN401 - JSON is anything
             "Make the folder with `nucliseg-qp data convert`",
         ) from None
     except orjson.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON ({error})", _AGAIN) from None
+        raise InputError(f"{path} is not JSON ({error})", AGAIN) from None
 
 
 def _tile(
-    folder: Path, path: Path, image: dict[str, Any], marks: list[tuple[float, float, str]]
+    folder: Path,
+    path: Path,
+    image: dict[str, Any],
+    marks: list[tuple[float, float, str]],
+    is_cut: bool,
 ) -> CocoTile:
-    name, (width, height) = str(image["file_name"]), image["valid_px"]
-    pixels = _pixels(folder / "images" / name, (int(image["width"]), int(image["height"])))
+    name = str(image["file_name"])
+    fields = checked_fields(f"{path}: {name}", image)
+    width, height = fields.valid_px
+    pixels = _pixels(folder / "images" / name, fields.size_px)
     points = np.array([mark[:2] for mark in marks], np.float64).reshape(-1, 2)
     inside = (points >= 0).all(axis=1) & (points <= (width, height)).all(axis=1)
     if not inside.all():
         x, y = points[~inside][0]
-        raise InputError(f"{path}: {name}: point ({x:g}, {y:g}) lies outside", _AGAIN)
+        raise InputError(f"{path}: {name}: point ({x:g}, {y:g}) lies outside", AGAIN)
     item = LabelledImage(
         name,
         np.ascontiguousarray(pixels[:height, :width]),
         points,
-        mpp=float(image["mpp"]),
-        trusted=_trusted(image.get("areas"), (width, height)),
+        mpp=fields.mpp,
+        trusted=fields.trusted,
     )
     classes = tuple(None if mark[2] == NO_CLASS else mark[2] for mark in marks)
     return CocoTile(
@@ -237,7 +265,8 @@ def _tile(
         dataset=str(image["dataset"]),
         group=str(image["group"]),
         source=str(image["source"]),
-        side_px=int(image["width"]),
+        side_px=fields.size_px[0],
+        is_cut=is_cut,
     )
 
 
@@ -246,25 +275,11 @@ def _pixels(path: Path, size_px: tuple[int, int]) -> NDArray[np.uint8]:
 
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise InputError(f"{path} is missing or no image", _AGAIN)
+        raise InputError(f"{path} is missing or no image", AGAIN)
     if (image.shape[1], image.shape[0]) != size_px:
         raise InputError(
             f"{path} has {image.shape[1]} x {image.shape[0]} px, its list says "
             f"{size_px[0]} x {size_px[1]}",
-            _AGAIN,
+            AGAIN,
         )
     return np.asarray(image[..., ::-1], np.uint8)
-
-
-def _trusted(areas: list[list[float]] | None, size_px: tuple[int, int]) -> NDArray[np.bool_] | None:
-    import cv2
-
-    if areas is None:
-        return None
-    mask = np.zeros((size_px[1], size_px[0]), np.uint8)
-    # The centre of pixel (0, 0) is (0.5, 0.5) for us and (0, 0) for OpenCV.
-    rings = [
-        np.round((np.array(ring).reshape(-1, 2) - 0.5) * 16).astype(np.int32) for ring in areas
-    ]
-    cv2.fillPoly(mask, rings, 1, shift=4)
-    return mask > 0

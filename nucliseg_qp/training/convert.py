@@ -16,16 +16,19 @@ import numpy as np
 from nucliseg_qp.errors import InputError, OutputError, UsageError
 from nucliseg_qp.images.slide import open_slide
 from nucliseg_qp.outputs import make_folder, whole_file
+from nucliseg_qp.training.class_names import spelled_alike
 from nucliseg_qp.training.coco import TileRecord, coco_file, write_coco
+from nucliseg_qp.training.convert_notes import kept_notes, split_notes
 from nucliseg_qp.training.convert_settings import ConvertSettings
 from nucliseg_qp.training.splits import (
     SPLITS,
     assign_splits,
     grouping,
     load_splits,
+    match_splits,
     save_splits,
 )
-from nucliseg_qp.training.tiling import Tiling, tiles_of
+from nucliseg_qp.training.tiling import Tiling, nuclei_by_area, tiles_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -104,17 +107,20 @@ def _convert(
     report, records = ConvertReport(), list[TileRecord]()
     group_of = grouping(settings.group_by)
     make_folder(settings.out / "images")
+    fields = 0
     for number, image in enumerate(images, start=1):
         group = _group(image, group_of, settings)
+        fields += image.group is None and _is_field(image.path, settings)
         added = _write_tiles(image, number, group, settings, report)
         records += added
         report.images += 1
-        report.notes += [f"{image.path.name}: {note}" for note in image.notes]
+        report.notes += [*image.remarks, *(f"{image.path.name}: {note}" for note in image.notes)]
+        report.left_out.update(image.left_out)
         if advance is not None:
             advance(image.path.name, sum(len(record.points) for record in added))
     if not records:
         raise InputError("there is no annotated image", "Check what was named")
-    _write_lists(records, settings, report)
+    _write_lists(records, settings, report, fields)
     return report
 
 
@@ -134,6 +140,14 @@ def _group(
             "--group-by image takes every tile for a slide of its own",
         )
     return image.path.stem
+
+
+def _is_field(path: Path, settings: ConvertSettings) -> bool:
+    """Tell whether an image has no pixel size of its own and so is hardly a whole slide."""
+    if settings.group_by != "auto" or (settings.image_mpp or settings.width_um) is None:
+        return False
+    with open_slide(path, require_mpp=False) as slide:
+        return slide.mpp is None
 
 
 def _write_tiles(
@@ -211,24 +225,37 @@ def _checked(
             f"which has {width} x {height} px",
             "Check that the points are pixels (not um) of this very image",
         )
-    if not len(image.points) and not settings.allow_empty:
-        raise InputError(
-            f"{image.annotation} has no nucleus for {image.path}",
-            "Remove the image, or say --allow-empty if it truly shows none",
-        )
+    if not settings.allow_empty:
+        report.notes += [f"{image.path.name}: {note}" for note in _empty_areas(image)]
     _, first = np.unique(image.points.round(1), axis=0, return_index=True)
     report.left_out["points repeated at the same place"] += len(image.points) - len(first)
     kept = np.sort(first)
     return replace(image, points=image.points[kept], classes=tuple(image.classes[i] for i in kept))
 
 
+def _empty_areas(image: AnnotatedImage) -> list[str]:
+    """Stop at an image without any nucleus that counts; tell of areas without one."""
+    nuclei = nuclei_by_area(image)
+    if not sum(nuclei):
+        where = "" if image.areas is None else " in its areas"
+        raise InputError(
+            f"{image.annotation} has no nucleus{where} for {image.path}",
+            "Remove the image, or say --allow-empty if it truly shows none",
+        )
+    empty = nuclei.count(0)
+    have = "has" if empty == 1 else "have"
+    return [f"{empty} of {len(nuclei)} areas {have} no nucleus"] if empty else []
+
+
 def _write_lists(
-    records: list[TileRecord], settings: ConvertSettings, report: ConvertReport
+    records: list[TileRecord], settings: ConvertSettings, report: ConvertReport, fields: int
 ) -> None:
+    records, spelling = spelled_alike(records)
     weights = Counter(record.group for record in records)
     known = load_splits(settings.splits) if settings.splits else {}
-    groups = assign_splits(weights, settings.shares, settings.seed, known)
-    save_splits(settings.out / "splits.json", groups, settings.seed, settings.group_by)
+    kept, absent = match_splits(weights, known)
+    groups = assign_splits(weights, settings.shares, settings.seed, kept)
+    save_splits(settings.out / "splits.json", absent | groups, settings.seed, settings.group_by)
     for split in SPLITS:
         chosen = [record for record in records if groups[record.group] == split]
         write_coco(settings.out, split, chosen, f"{settings.name}: nuclei as keypoints")
@@ -239,22 +266,12 @@ def _write_lists(
         }
     report.tiles, report.nuclei = len(records), sum(len(r.points) for r in records)
     report.left_out += Counter()
-    report.notes += _warnings(weights, settings)
+    report.notes += [
+        *spelling,
+        *kept_notes(settings, weights, kept, absent),
+        *split_notes(weights, groups, settings, fields),
+    ]
     _write_report(settings, report)
-
-
-def _warnings(weights: Counter[str], settings: ConvertSettings) -> list[str]:
-    wanted = sum(share > 0 for share in settings.shares)
-    notes = []
-    if len(weights) < wanted:
-        empty = " and ".join(SPLITS[len(weights) :])
-        notes.append(f"only {len(weights)} slide(s) or patient(s): {empty} stay empty")
-    if settings.group_by == "auto" and len(weights) > 1 and max(weights.values()) == 1:
-        notes.append(
-            "every image gave one tile and was taken for a slide of its own; "
-            "if some are of the same slide or patient, say --group-by"
-        )
-    return notes
 
 
 def _write_report(settings: ConvertSettings, report: ConvertReport) -> None:

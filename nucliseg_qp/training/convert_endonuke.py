@@ -2,8 +2,9 @@
 
 ``dataset/images/<id>.png`` are tiles 100 um wide; ``dataset/labels/bulk/<expert>/<id>.txt`` holds
 one expert's points, and ``dataset/labels/agreement/<study>/<expert>/<id>.txt`` those of several
-experts on the same tile. A line is ``x y class``, in pixels; class 0 is stroma, 1 epithelium, 2
-other. Lists in ``master_ymls`` only repeat which files belong together and are not needed.
+experts on the same tile, some of whom are in two studies. A line is ``x y class``, in pixels;
+class 0 is stroma, 1 epithelium, 2 other. Lists in ``master_ymls`` only repeat which files belong
+together and are not needed.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nucliseg_qp.errors import InputError
+from nucliseg_qp.errors import InputError, UsageError
 from nucliseg_qp.training.metrics import match_points
-from nucliseg_qp.training.sources import AnnotatedImage, find_image, point_rows
+from nucliseg_qp.training.sources import IMAGE_SUFFIXES, AnnotatedImage, find_image, point_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,6 +35,8 @@ AGREE_UM = 2.5
 _CLASSES = ("stroma", "epithelium", "other")
 
 Points = tuple["NDArray[np.float64]", tuple[str | None, ...]]
+People = dict[str, "list[Path]"]
+"""Files of each person on a tile: one a study."""
 
 
 def endonuke_root(folder: Path) -> Path | None:
@@ -57,32 +60,68 @@ def read_endonuke(
         Only these (``ptg1`` to ``ptg3`` are pathologists, ``stud1`` to ``stud4`` students);
         all when empty.
     agreement : float
-        Where several experts annotated a tile, a nucleus counts when at least this share of
-        them marked it.
+        Where several experts annotated a tile, a nucleus counts when more than this share of
+        them marked it. What one person marked in any of several readings is one mark.
 
     Raises
     ------
     InputError
         With the file's name when a line is broken, a class unknown or an image missing.
+    UsageError
+        When an expert is not in the release.
     """
     root = endonuke_root(folder)
     if root is None:
         raise InputError(f"{folder} is not an EndoNuke release", "It needs images/ and labels/")
-    files = _by_tile(root / "labels", experts)
-    if not files:
-        raise InputError(f"no expert of {', '.join(experts)} is in {root / 'labels'}", "See there")
-    for name, labels in sorted(files.items(), key=lambda pair: (len(pair[0]), pair[0])):
-        image = find_image([root / "images"], name, labels[0])
-        points, classes, notes = _merged(image, [_read(file) for file in labels], agreement)
-        yield AnnotatedImage(image, labels[0], points, classes, width_um=TILE_UM, notes=notes)
+    every = _by_tile(root / "labels")
+    _check_experts(root, every, experts)
+    files = {name: _chosen(people, experts) for name, people in every.items()}
+    left_out = _left_out(root / "images", files)
+    for name in sorted((n for n, people in files.items() if people), key=lambda n: (len(n), n)):
+        labels = list(files[name].values())
+        image = find_image([root / "images"], name, labels[0][0])
+        read = [[_read(file) for file in person] for person in labels]
+        points, classes, notes = _merged(image, read, agreement)
+        yield AnnotatedImage(
+            image,
+            labels[0][0],
+            points,
+            classes,
+            width_um=TILE_UM,
+            notes=notes,
+            left_out=left_out,
+        )
+        left_out = {}
 
 
-def _by_tile(folder: Path, experts: Sequence[str]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = defaultdict(list)
+def _by_tile(folder: Path) -> dict[str, People]:
+    found: dict[str, People] = defaultdict(dict)
     for file in sorted(folder.rglob("*.txt")):
-        if not experts or file.parent.name in experts:
-            found[file.stem].append(file)
+        found[file.stem].setdefault(file.parent.name, []).append(file)
     return found
+
+
+def _check_experts(root: Path, files: dict[str, People], experts: Sequence[str]) -> None:
+    known = {person for people in files.values() for person in people}
+    missing = [person for person in experts if person not in known]
+    if missing:
+        raise UsageError(
+            f"--experts {' '.join(missing)}: not in {root / 'labels'}",
+            f"It has {', '.join(sorted(known))}",
+        )
+
+
+def _chosen(people: People, experts: Sequence[str]) -> People:
+    return {person: files for person, files in people.items() if not experts or person in experts}
+
+
+def _left_out(images: Path, files: dict[str, People]) -> dict[str, int]:
+    tiles = {path.stem for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
+    counted = {
+        "tiles that only other experts marked": sum(not people for people in files.values()),
+        "images without labels": len(tiles - files.keys()),
+    }
+    return {reason: number for reason, number in counted.items() if number}
 
 
 def _read(file: Path) -> Points:
@@ -101,16 +140,21 @@ def _read(file: Path) -> Points:
 
 
 def _merged(
-    image: Path, read: list[Points], agreement: float
+    image: Path, read: list[list[Points]], agreement: float
 ) -> tuple[NDArray[np.float64], tuple[str | None, ...], tuple[str, ...]]:
-    if len(read) == 1:
-        return *read[0], ()
+    """Merge the readings of each person, then what the people agree upon."""
+    if len(read) == len(read[0]) == 1:
+        return *read[0][0], ()
     import cv2
 
     pixels = cv2.imread(str(image), cv2.IMREAD_COLOR)
     width_px = 1 if pixels is None else pixels.shape[1]
-    points, classes, left = consensus(read, AGREE_UM / TILE_UM * width_px, agreement)
-    note = f"{len(read)} experts: {len(points)} nuclei agreed upon, {left} marked by too few"
+    radius_px = AGREE_UM / TILE_UM * width_px
+    people = [consensus(readings, radius_px, 0.0)[:2] for readings in read]
+    if len(people) == 1:
+        return *people[0], (f"{len(read[0])} readings of one expert were put together",)
+    points, classes, left = consensus(people, radius_px, agreement)
+    note = f"{len(people)} experts: {len(points)} nuclei agreed upon, {left} marked by too few"
     return points, classes, (note,)
 
 
@@ -125,7 +169,7 @@ def consensus(
     Returns
     -------
     tuple
-        (k, 2) points and their classes, where at least ``share`` of the people agree, and the
+        (k, 2) points and their classes, where more than ``share`` of the people agree, and the
         number of nuclei that fewer marked.
     """
     marks: list[list[tuple[NDArray[np.float64], str | None]]] = []
@@ -136,7 +180,7 @@ def consensus(
             marks[known].append((points[new], classes[new]))
         fresh = np.setdiff1d(np.arange(len(points)), pairs[:, 1])
         marks += [[(points[row], classes[row])] for row in fresh]
-    kept = [mark for mark in marks if len(mark) >= share * len(read)]
+    kept = [mark for mark in marks if len(mark) > share * len(read)]
     centres = np.array([np.mean([xy for xy, _ in mark], axis=0) for mark in kept]).reshape(-1, 2)
     names = tuple(_most_frequent([name for _, name in mark]) for mark in kept)
     return centres, names, len(marks) - len(kept)

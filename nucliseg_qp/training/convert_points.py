@@ -11,13 +11,14 @@ from nucliseg_qp.training.data import centroids
 from nucliseg_qp.training.sources import (
     IMAGE_SUFFIXES,
     AnnotatedImage,
+    bare_name,
     find_image,
     point_rows,
 )
 from nucliseg_qp.training.tables import read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -48,7 +49,10 @@ def read_points(path: Path, images: Path | None = None) -> Iterator[AnnotatedIma
     file = _point_file(path) if path.is_dir() else path
     folders = [images] if images else [file.parent / "images", file.parent]
     read = _rows_json if file.suffix.lower() == ".json" else _rows_csv
-    for name, (rows, group) in sorted(read(file).items()):
+    listed = read(file)
+    if not listed:
+        raise InputError(f"{file} names no annotated image", _EXPORT)
+    for name, (rows, group) in sorted(listed.items()):
         points, classes = point_rows(file, rows, f"{name}, point")
         image = find_image(folders, name, file)
         yield AnnotatedImage(image, file, points, classes, group=group)
@@ -107,33 +111,48 @@ def read_masks(
     ------
     InputError
         With the file's name when an image has no mask, or a mask has another size than its image
-        (see `convert`), is a colour picture, or is binary.
+        (see `convert`), is a colour picture, or is binary, or two files have one name.
     """
     places = images or folder / "images", masks or folder / "masks"
-    found = {path.stem: path for path in _listed(places[1], _MASK_SUFFIXES)}
-    pictures = _listed(places[0], IMAGE_SUFFIXES)
-    for path in pictures:
-        if path.stem not in found:
+    pictures = _by_name(places[0], IMAGE_SUFFIXES)
+    found = _by_name(places[1], _MASK_SUFFIXES)
+    for name, path in pictures.items():
+        if name not in found:
             raise InputError(f"{path} has no mask in {places[1]}", "Add it, or remove the image")
-    lonely = sorted(found.keys() - {path.stem for path in pictures})
+    lonely = sorted(found.keys() - pictures.keys())
     if lonely:
         raise InputError(f"{found[lonely[0]]} has no image in {places[0]}", "Add it")
-    for path in pictures:
-        labels = _labels(found[path.stem])
-        points = centroids(labels)
-        yield AnnotatedImage(
-            path,
-            found[path.stem],
-            points,
-            (None,) * len(points),
-            size_px=(labels.shape[1], labels.shape[0]),
-        )
+    remarks = tuple(f"{path} is no image that is read: left out" for path in _others(places[0]))
+    for name, path in pictures.items():
+        labels = _labels(found[name])
+        points, size_px = centroids(labels), (labels.shape[1], labels.shape[0])
+        unnamed = (None,) * len(points)
+        yield AnnotatedImage(path, found[name], points, unnamed, size_px=size_px, remarks=remarks)
+        remarks = ()
 
 
-def _listed(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}", "It must hold one file an image")
-    return sorted(path for path in folder.iterdir() if path.name.lower().endswith(tuple(suffixes)))
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.lower().endswith(suffixes):
+            name = bare_name(path.name)
+            if name in found:
+                raise InputError(f"{found[name]} and {path.name} are both {name}", "Rename one")
+            found[name] = path
+    return found
+
+
+def _others(folder: Path) -> list[Path]:
+    """List what somebody may have meant as an image: neither hidden nor left by the system."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+        and not path.name.startswith(".")
+        and not path.name.lower().endswith((*IMAGE_SUFFIXES, ".db", ".ini"))
+    ]
 
 
 def _labels(path: Path) -> NDArray[np.int32]:
@@ -150,6 +169,9 @@ def _labels(path: Path) -> NDArray[np.int32]:
         )
     labels = mask.astype(np.int32)
     pieces = cv2.connectedComponents((labels > 0).astype(np.uint8))[0] - 1
-    if pieces > 2 and len(np.unique(labels[labels > 0])) == 1:
-        raise InputError(f"{path} is a binary mask", "Give every nucleus a number of its own")
+    if pieces > 1 and len(np.unique(labels[labels > 0])) == 1:
+        raise InputError(
+            f"{path} is a binary mask ({pieces} pieces of one number)",
+            "Give every nucleus a number of its own",
+        )
     return labels

@@ -39,7 +39,8 @@ class ConvertSettings:
         auto, image, a CSV with the columns image and group, or a regular expression that finds the
         slide or patient in an image's name.
     splits : Path or None
-        splits.json of an earlier conversion: slides known there stay where they are.
+        splits.json of an earlier conversion: slides known there stay where they are, also those
+        that are not in the data now.
     image_mpp : float or None
         Pixel size in um to assume whatever the images say.
     width_um : float or None
@@ -69,5 +70,7 @@ class ConvertSettings:
             raise UsageError(f"--tile-px {self.tile_px}", "Give a multiple of 8, 32 or more")
         if min(self.shares) < 0 or not 0.99 < sum(self.shares) < 1.01:
             raise UsageError(f"shares {self.shares} do not add up to 1", "As in 0.7 0.15 0.15")
+        if self.width_um is not None and not (self.width_um > 0 and math.isfinite(self.width_um)):
+            raise UsageError(f"--image-um {self.width_um:g} is no width", "Give um, as in 100")
         if self.image_mpp is not None and self.width_um is not None:
             raise UsageError("both --slide-mpp and --image-um are given", "Give one of them")

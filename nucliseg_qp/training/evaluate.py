@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nucliseg_qp.errors import InputError
+from nucliseg_qp.errors import InputError, UsageError
 from nucliseg_qp.keypoints.runtime import pick_device
 from nucliseg_qp.outputs import make_folder, whole_file
 from nucliseg_qp.training.coco import coco_file, read_coco
@@ -23,6 +23,7 @@ from nucliseg_qp.training.judge import (
     judge,
     score_at,
 )
+from nucliseg_qp.training.repeats import check_once, named_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +36,7 @@ __all__ = ["Evaluation", "evaluate", "read_tiles", "write_evaluation"]
 
 ALL = "all"
 _CURVE_POINTS = 200
+_NARROWER = "Give a narrower border"
 
 
 @dataclass
@@ -115,7 +117,8 @@ def read_tiles(folders: Sequence[Path], split: str) -> list[CocoTile]:
     Raises
     ------
     InputError
-        When a folder was not converted, is damaged, or nothing is in the split.
+        When a folder was not converted, is damaged, nothing is in the split, or a tile is there
+        twice.
     """
     for folder in folders:
         if not coco_file(folder, "train").is_file():
@@ -124,13 +127,14 @@ def read_tiles(folders: Sequence[Path], split: str) -> list[CocoTile]:
                 "Make it with `nucliseg-qp data convert`",
             )
     splits = () if split == ALL else (split,)
-    tiles = [tile for folder in folders for tile in read_coco(folder, *splits)]
-    if not tiles:
+    read = {folder: read_coco(folder, *splits) for folder in dict.fromkeys(folders)}
+    if not any(read.values()):
         raise InputError(
             f"{' and '.join(str(folder) for folder in folders)} has no {split} tiles",
             "Choose another --split, or convert more slides",
         )
-    return tiles
+    check_once(read)
+    return named_apart(read, ALL)
 
 
 def evaluate(
@@ -158,9 +162,16 @@ def evaluate(
         For F1; the model's own when not given.
     device : str
         See `pick_device`.
+
+    Raises
+    ------
+    UsageError
+        When the threshold is not 0 to 1, or the border leaves nothing to judge.
     """
+    _check_judging(tiles, matching, threshold)
     where = pick_device(device)
     judged = judge(model, tiles, where, advance)
+    _check_left(judged, matching)
     info = model.info
     facts = {key: getattr(info, key) for key in ("name", "version", "sha256", "mpp", "threshold")}
     level = info.threshold if threshold is None else threshold
@@ -172,6 +183,30 @@ def evaluate(
         result.curves[name] = {key: _thinned(*curve(part, key)) for key in RADII}
     result.tiles = [_tile_row(one, level, matching) for one in judged]
     return result
+
+
+def _check_judging(tiles: Sequence[CocoTile], matching: Matching, threshold: float | None) -> None:
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UsageError(f"--threshold {threshold:g} is no score", "Give 0 to 1")
+    borders_um = [matching.border_of(tile) for tile in tiles]
+    sides_um = [min(t.item.image.shape[:2]) * (t.item.mpp or math.nan) for t in tiles]
+    if all(2 * border >= side for border, side in zip(borders_um, sides_um, strict=True)):
+        raise UsageError(
+            f"nothing to judge: --border-um {borders_um[0]:g} leaves nothing of tiles of "
+            f"{max(sides_um):.0f} um",
+            _NARROWER,
+        )
+
+
+def _check_left(judged: Sequence[Judged], matching: Matching) -> None:
+    """Stop where a border hides every nucleus: nothing true and nothing found would be perfect."""
+    score = score_at(judged, 0.0, matching)
+    left = score.matched + score.missed + score.spurious
+    if not left and any(len(one.truth) + len(one.found) for one in judged):
+        border_um = matching.border_of(judged[0].tile)
+        raise UsageError(
+            f"nothing to judge: every nucleus lies within --border-um {border_um:g}", _NARROWER
+        )
 
 
 def _by_set(judged: Sequence[Judged]) -> dict[str, list[Judged]]:

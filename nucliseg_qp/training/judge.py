@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nucliseg_qp.errors import UsageError
 from nucliseg_qp.keypoints.runtime import KeypointRunner
 from nucliseg_qp.training.data import resized
 from nucliseg_qp.training.metrics import (
     PointScore,
     average_precision,
+    count_points,
     greedy_matches,
     precision_recall,
-    score_points,
 )
 from nucliseg_qp.training.staining import STAININGS, staining_at, staining_of
 from nucliseg_qp.training.validate import detect_whole
@@ -28,22 +29,29 @@ if TYPE_CHECKING:
     from nucliseg_qp.keypoints.model import KeypointModel
     from nucliseg_qp.keypoints.runtime import Device
     from nucliseg_qp.training.coco import CocoTile
+    from nucliseg_qp.training.metrics import Counted
 
     Floats = NDArray[np.float64]
 
 __all__ = [
     "RADII",
+    "SEAM_UM",
     "THRESHOLDS",
     "Judged",
     "Matching",
     "class_figures",
+    "counted_at",
     "curve",
     "figures",
     "judge",
+    "score_at",
 ]
 
 LOWEST = 0.02
 """Points with a smaller score are not looked at, also for average precision."""
+
+SEAM_UM = 3.6
+"""Of a nucleus this near to a seam most lies in the next tile; a radius and a little more."""
 
 THRESHOLDS = np.round(np.arange(0.04, 0.97, 0.02), 2)
 
@@ -98,12 +106,31 @@ class Matching:
     ----------
     radius_um : float
         Largest distance between the two.
-    border_um : float
-        Nuclei nearer to the border of their tile neither count nor harm.
+    border_um : float, optional
+        Nuclei nearer to the border of their tile neither count nor harm. When not given, `SEAM_UM`
+        for tiles that were cut from a larger image, 0 for whole images.
+
+    Raises
+    ------
+    UsageError
+        When the radius is not above 0, the border below 0, or one of them no finite number.
     """
 
     radius_um: float = 3.3
-    border_um: float = 0.0
+    border_um: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse lengths that are none."""
+        if not 0 < self.radius_um < math.inf:
+            raise UsageError(f"--radius-um {self.radius_um:g} is no distance", "Give um, as in 3.3")
+        if self.border_um is not None and not 0 <= self.border_um < math.inf:
+            raise UsageError(f"--border-um {self.border_um:g} is no width", "Give um, 0 or more")
+
+    def border_of(self, tile: CocoTile) -> float:
+        """Give the width in um of the strip of a tile that does not count."""
+        if self.border_um is not None:
+            return self.border_um
+        return SEAM_UM if tile.is_cut else 0.0
 
 
 def judge(
@@ -142,14 +169,27 @@ def _counts(tile: CocoTile, points: Floats) -> NDArray[np.bool_]:
     return np.asarray(trusted[row, column], np.bool_)
 
 
+def counted_at(one: Judged, threshold: float, how: Matching) -> tuple[Floats, Counted]:
+    """Give the points of a tile at a threshold, (m, 3), and what counts of them and of the truth.
+
+    Every figure of F1 and every picture comes from here.
+    """
+    kept = one.found[:, 2] >= threshold
+    border_px = how.border_of(one.tile) / one.mpp
+    counted = count_points(
+        one.truth, one.found[kept], how.radius_um / one.mpp, one.size_px, border_px
+    )
+    return one.found[kept], counted
+
+
 def score_at(judged: Sequence[Judged], threshold: float, how: Matching) -> PointScore:
     """Match one to one at a threshold, all tiles together; the error is in um."""
     total = PointScore()
     for one in judged:
-        kept = one.found[one.found[:, 2] >= threshold]
-        border_px = how.border_um / one.mpp
-        score = score_points(one.truth, kept, how.radius_um / one.mpp, one.size_px, border_px)
-        total += replace(score, error_px=score.error_px * one.mpp)
+        _, counted = counted_at(one, threshold, how)
+        error_um = float(counted.distance_px.sum()) * one.mpp
+        matched, missed, spurious = counted.pairs, counted.missed, counted.spurious
+        total += PointScore(len(matched), len(missed), len(spurious), error_um)
     return total
 
 
@@ -222,19 +262,17 @@ def _class_ap(judged: Sequence[Judged], index: int, radius_px: Callable[[Judged]
 def _class_score(
     judged: Sequence[Judged], index: int, threshold: float, how: Matching
 ) -> dict[str, float]:
-    matched = missed = spurious = 0
-    error = 0.0
+    score = PointScore()
     for one in judged:
-        kept = one.found[:, 2] >= threshold
-        taken = greedy_matches(one.truth, one.found[kept], how.radius_um / one.mpp)
-        hit = np.flatnonzero(taken >= 0)
-        own = hit[one.truth_staining[taken[hit]] == index] if len(hit) else hit
-        gap = one.truth[taken[own]] - one.found[kept][own, :2]
-        matched += len(own)
-        error += float(np.linalg.norm(gap, axis=1).sum()) * one.mpp
-        missed += int((one.truth_staining == index).sum()) - len(own)
-        spurious += int(((taken < 0) & (one.found_staining[kept] == index)).sum())
-    score = PointScore(matched, missed, spurious, error)
+        _, counted = counted_at(one, threshold, how)
+        seen = one.found_staining[one.found[:, 2] >= threshold]
+        own = one.truth_staining[counted.pairs[:, 0]] == index
+        score += PointScore(
+            int(own.sum()),
+            int((one.truth_staining[counted.missed] == index).sum()),
+            int((seen[counted.spurious] == index).sum()),
+            float(counted.distance_px[own].sum()) * one.mpp,
+        )
     return {
         "f1": score.f1,
         "precision": score.precision,

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 __all__ = [
+    "Counted",
     "PointScore",
     "average_precision",
+    "count_points",
     "greedy_matches",
     "match_points",
     "precision_recall",
@@ -124,15 +126,53 @@ def score_points(
         Points nearer to the border neither count nor harm, but may be matched: nuclei that the
         border cuts are often not annotated.
     """
+    counted = count_points(truth, found, radius_px, size_px, border_px)
+    return PointScore(
+        len(counted.pairs),
+        len(counted.missed),
+        len(counted.spurious),
+        float(counted.distance_px.sum()),
+    )
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Which points of an image are matched, missed and spurious.
+
+    Attributes
+    ----------
+    pairs : NDArray[np.int64]
+        (k, 2): rows of true and found points that are matched.
+    missed, spurious : NDArray[np.int64]
+        Rows of true and of found points without a partner.
+    distance_px : NDArray[np.float64]
+        (k,) of the pairs.
+    """
+
+    pairs: NDArray[np.int64]
+    missed: NDArray[np.int64]
+    spurious: NDArray[np.int64]
+    distance_px: Floats
+
+
+def count_points(
+    truth: Floats,
+    found: Floats,
+    radius_px: float,
+    size_px: tuple[int, int] | None = None,
+    border_px: float = 0.0,
+) -> Counted:
+    """Match the points of one image; the parameters are those of `score_points`."""
     pairs = match_points(truth, found, radius_px)
     counted_truth = _is_inside(truth, size_px, border_px)
     counted_found = _is_inside(found, size_px, border_px)
     distance = np.linalg.norm(truth[pairs[:, 0], :2] - found[pairs[:, 1], :2], axis=1)
     inner = counted_truth[pairs[:, 0]]
-    matched = int(inner.sum())
+    counted_truth[pairs[:, 0]] = False
     counted_found[pairs[:, 1]] = False
-    missed = int(counted_truth.sum()) - matched
-    return PointScore(matched, missed, int(counted_found.sum()), float(distance[inner].sum()))
+    return Counted(
+        pairs[inner], np.flatnonzero(counted_truth), np.flatnonzero(counted_found), distance[inner]
+    )
 
 
 def _is_inside(

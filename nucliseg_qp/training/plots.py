@@ -10,7 +10,7 @@ from nucliseg_qp.errors import UsageError
 from nucliseg_qp.keypoints.runtime import KeypointRunner, pick_device
 from nucliseg_qp.outputs import whole_file
 from nucliseg_qp.training.data import resized
-from nucliseg_qp.training.metrics import match_points
+from nucliseg_qp.training.judge import counted_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.keypoints.model import KeypointModel
     from nucliseg_qp.training.data import LabelledImage
     from nucliseg_qp.training.evaluate import Evaluation
-    from nucliseg_qp.training.judge import Judged
+    from nucliseg_qp.training.judge import Judged, Matching
 
     Floats = NDArray[np.float64]
 
@@ -99,7 +99,7 @@ def _worst(result: Evaluation) -> Figure:
     for axis in axes:
         axis.set_axis_off()
     for axis, index in zip(axes, order, strict=False):
-        _draw_errors(axis, result.judged[index], result.threshold, result.matching.radius_um)
+        _draw_errors(axis, result.judged[index], result.threshold, result.matching)
         row = result.tiles[index]
         axis.set_title(
             f"{row['file'][:34]}\nF1 {row['f1']:.2f}, {row['nuclei']} nuclei", fontsize=8
@@ -108,13 +108,12 @@ def _worst(result: Evaluation) -> Figure:
     return figure
 
 
-def _draw_errors(axis: Axes, one: Judged, threshold: float, radius_um: float) -> None:
-    found = one.found[one.found[:, 2] >= threshold]
-    pairs = match_points(one.truth, found, radius_um / one.mpp)
-    missed = np.delete(one.truth, pairs[:, 0], axis=0)
-    spurious = np.delete(found, pairs[:, 1], axis=0)
+def _draw_errors(axis: Axes, one: Judged, threshold: float, how: Matching) -> None:
+    found, counted = counted_at(one, threshold, how)
+    right, missed = found[counted.pairs[:, 1]], one.truth[counted.missed]
+    drawn = ((right, "lime"), (missed, "gold"), (found[counted.spurious], "red"))
     axis.imshow(one.tile.item.image, extent=_extent(one.tile.item.image))
-    for points, colour in ((found[pairs[:, 1]], "lime"), (missed, "gold"), (spurious, "red")):
+    for points, colour in drawn:
         axis.scatter(
             points[:, 0], points[:, 1], s=26, facecolors="none", edgecolors=colour, linewidths=1.2
         )

@@ -11,14 +11,14 @@ import numpy as np
 from nucliseg_qp.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     Polygon = tuple[NDArray[np.float64], ...]
 
-__all__ = ["IMAGE_SUFFIXES", "AnnotatedImage", "find_image", "point_rows"]
+__all__ = ["IMAGE_SUFFIXES", "AnnotatedImage", "bare_name", "find_image", "point_rows"]
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".ome.tif", ".ome.tiff"),
@@ -51,7 +51,11 @@ class AnnotatedImage:
     width_um : float or None
         Width of the image in um, where the source states it instead of a pixel size.
     notes : tuple of str
-        What the reader left out and why, for the report.
+        What a person should know about this image, for the report.
+    left_out : mapping of str to int
+        Reason to number of what the reader left out.
+    remarks : tuple of str
+        What a person should know about the source as a whole; its first image carries it.
     """
 
     path: Path
@@ -62,7 +66,9 @@ class AnnotatedImage:
     size_px: tuple[int, int] | None = None
     group: str | None = None
     width_um: float | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def point_rows(
@@ -119,3 +125,12 @@ def find_image(folders: Sequence[Path], name: str, annotation: Path) -> Path:
         f"{annotation} names the image '{name}', which is not in {looked}",
         "Put it there, or name its folder with --images",
     )
+
+
+def bare_name(name: str) -> str:
+    """Take the ending of an image off its name, ``.ome`` included: ``s1.ome.tif`` is ``s1``."""
+    for ending in sorted(IMAGE_SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+            break
+    return name[:-4] if name.lower().endswith(".ome") else name

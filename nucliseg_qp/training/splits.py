@@ -9,12 +9,20 @@ import numpy as np
 
 from nucliseg_qp.errors import InputError, UsageError
 from nucliseg_qp.outputs import whole_file
+from nucliseg_qp.training.sources import bare_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["SPLITS", "assign_splits", "grouping", "load_splits", "save_splits"]
+__all__ = [
+    "SPLITS",
+    "assign_splits",
+    "grouping",
+    "load_splits",
+    "match_splits",
+    "save_splits",
+]
 
 SPLITS = ("train", "validation", "test")
 
@@ -140,6 +148,40 @@ def load_splits(path: Path) -> dict[str, str]:
     if unknown:
         raise InputError(f"{path} knows a split {unknown[0]!r}", f"Use {', '.join(SPLITS)}")
     return {str(name): str(split) for name, split in groups.items()}
+
+
+def match_splits(
+    groups: Iterable[str], known: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Find the groups of the data in an earlier file.
+
+    Parameters
+    ----------
+    groups : iterable of str
+        Slides or patients of the data.
+    known : mapping of str to str
+        Group to split, from `load_splits`. Endings do not matter: ``s1`` and ``s1.ome.tif`` are
+        the same slide.
+
+    Returns
+    -------
+    tuple of dict
+        Split of each group that was found, and of those in the file that are not in the data.
+
+    Raises
+    ------
+    InputError
+        When two names in the file fit a group and say different splits.
+    """
+    kept, found = dict[str, str](), set[str]()
+    for group in groups:
+        fits = [group] if group in known else [n for n in known if bare_name(n) == bare_name(group)]
+        if len({known[name] for name in fits}) > 1:
+            raise InputError(f"{group} is in two splits, as {' and '.join(fits)}", _MEND)
+        if fits:
+            kept[group] = known[fits[0]]
+        found.update(fits)
+    return kept, {name: split for name, split in known.items() if name not in found}
 
 
 def save_splits(path: Path, groups: Mapping[str, str], seed: int, rule: str) -> None:

@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["STAININGS", "staining_at", "staining_of"]
+__all__ = ["STAINED_NAMES", "STAININGS", "staining_at", "staining_of"]
 
 STAININGS = ("Negative", "Positive")
 
 _DISC_UM = 1.5
 _POSITIVE_OD = 0.2
-_NAMED = {"Negative": 0, "Positive": 1, "1+": 1, "2+": 1, "3+": 1}
+STAINED_NAMES = {"Negative": 0, "Positive": 1, "1+": 1, "2+": 1, "3+": 1}
+"""Names of classes that say it, with the index into `STAININGS`."""
+
+_NAMED = {name.casefold(): index for name, index in STAINED_NAMES.items()}
 
 
 def staining_at(
@@ -61,8 +64,11 @@ def staining_at(
 
 
 def staining_of(classes: Sequence[str | None], fallback: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Take the staining a class names (Negative, Positive, 1+, 2+, 3+), else the fallback, (k,)."""
-    last = [(name or "").split(": ")[-1] for name in classes]
+    """Take the staining a class names (Negative, Positive, 1+, 2+, 3+), else the fallback, (k,).
+
+    The last part of a name counts, as in QuPath; capitals and blanks do not matter.
+    """
+    last = [(name or "").rpartition(":")[2].strip().casefold() for name in classes]
     given = np.array([_NAMED.get(name, -1) for name in last], np.int64).reshape(-1)
     chosen: NDArray[np.int64] = np.where(given >= 0, given, fallback)
     return chosen

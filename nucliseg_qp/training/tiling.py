@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nucliseg_qp.images.slide import Slide
     from nucliseg_qp.training.sources import AnnotatedImage
 
-__all__ = ["Mode", "Tile", "Tiling", "tiles_of"]
+__all__ = ["Mode", "Tile", "Tiling", "nuclei_by_area", "tiles_of"]
 
 Mode = Literal["cut", "resize"]
 
@@ -95,6 +95,14 @@ def tiles_of(
             continue
         names = tuple(image.classes[row] for row in rows)
         yield Tile(pixels, valid, origin, own_mpp * factor, points[rows] - origin, names, outlines)
+
+
+def nuclei_by_area(image: AnnotatedImage) -> list[int]:
+    """Count the nuclei in each annotated area of an image, or in all of it when none is named."""
+    if image.areas is None:
+        return [len(image.points)]
+    shapes = [_area(replace(image, areas=(polygon,)), 1.0) for polygon in image.areas]
+    return [int(_within(shape, image.points).sum()) for shape in shapes]
 
 
 def _windows(
