@@ -31,7 +31,7 @@ from nucliseg_qp.keypoints.model import load_model
 from nucliseg_qp.training.data import LabelledImage, fold_names, read_folder
 from nucliseg_qp.training.fit import FitSettings, Unlabelled, fit
 
-NAME = "ihc-nuclei-4"
+NAME = "ihc-nuclei-5"
 FOLDS = 3
 TILE_UM = 100.0
 OPENSLIDE_UM = 500.0

@@ -147,6 +147,42 @@ def test_planted_gaussians_come_back_where_they_were(points: list[tuple[float, f
         assert gaps.min(dim=1).values.max() < 0.1
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    apart=st.floats(5.6, 9.0),
+    turn=st.floats(0.0, np.pi),
+    x=st.floats(20.0, 22.0),
+    y=st.floats(20.0, 22.0),
+)
+def test_two_small_nuclei_side_by_side_are_two_in_any_direction(
+    apart: float, turn: float, x: float, y: float
+) -> None:
+    pair = [[0.0, x, y], [0.0, x + apart * np.cos(turn), y + apart * np.sin(turn)]]
+    heatmap = gaussian_heatmap(torch.tensor(pair), (1, 32, 32), STRIDE_PX, sigma_px=1.5)
+    peaks = find_peaks(logit(heatmap), 0.3, 5.0, STRIDE_PX)
+    assert len(peaks.x) == 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), radius=st.floats(1.0, 12.0))
+def test_no_two_peaks_are_nearer_than_the_radius_and_none_goes_without_a_higher_one(
+    seed: int, radius: float
+) -> None:
+    logits = torch.randn(1, 1, 24, 24, generator=torch.Generator().manual_seed(seed))
+    every, kept = (find_peaks(logits, 0.5, r, STRIDE_PX) for r in (1e-3, radius))
+    gaps = torch.cdist(*2 * [torch.stack([kept.x, kept.y], dim=1)]).fill_diagonal_(np.inf)
+    assert gaps.min() >= radius
+    places = set(zip(kept.x.tolist(), kept.y.tolist(), strict=True))
+    gone = [
+        i
+        for i, at in enumerate(zip(every.x.tolist(), every.y.tolist(), strict=True))
+        if at not in places
+    ]
+    for i in gone:
+        near = torch.hypot(every.x - every.x[i], every.y - every.y[i]) < radius
+        assert (near & (every.score >= every.score[i])).sum() > 1
+
+
 def test_gaussians_meet_by_their_maximum_and_know_their_image() -> None:
     points = torch.tensor([[0.0, 21.0, 21.0], [0.0, 25.0, 21.0], [1.0, 5.0, 33.0]])
     both = gaussian_heatmap(points, (2, 32, 32), 2, 3.0)

@@ -56,7 +56,7 @@ class ModelInfo(BaseModel):
     std: tuple[float, float, float] = Field(description="RGB is divided by this afterwards")
     threshold: float = Field(gt=0.0, lt=1.0, description="Smallest probability of a nucleus")
     sigma_px: float = Field(gt=0.0, lt=64.0, description="Gaussian of the training targets")
-    nms_radius_px: float = Field(gt=0.0, lt=64.0, description="Peaks are further apart than this")
+    nms_radius_px: float = Field(gt=0.0, le=12.0, description="Nuclei are at least this far apart")
     width: int = Field(ge=2, le=512, multiple_of=2, description="Channels: half as many at first")
     depth: int = Field(default=1, ge=1, le=16, description="Blocks at an eighth of the resolution")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Digest of the weights file")

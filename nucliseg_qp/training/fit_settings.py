@@ -115,7 +115,7 @@ class FitSettings:
     canvas_px: int = 416
     bank_size: int = 400
     sigma_px: float = 2.6
-    nms_radius_px: float = 4.0
+    nms_radius_px: float = 5.0
     learning_rate: float = 3e-3
     focus: float = 1.0
     ema_decay: float = 0.998
