@@ -5,7 +5,8 @@
     python benchmarks/accuracy.py synthetic
 
 ``glioma`` wants a folder with ``images/*.png``, ``masks/*.png`` (uint16 instances) and
-``points.json`` ({image: [[x, y, class], ...]}); ``synthetic`` makes its own slide. Detection is
+``points.json`` ({image: [[x, y, class], ...]}), as other fields may be given with ``--data`` and
+``--mpp``; ``synthetic`` makes its own slide. Detection is
 matched one to one within a radius; panoptic quality counts outlines that share over half of their
 area (Kirillov et al., CVPR 2019). ``--at`` brings the fields to another um per pixel first, as if
 another scanner had made them.
@@ -31,6 +32,8 @@ from nucliseg_qp.pipeline import Analysis, Engine
 from nucliseg_qp.training.metrics import PointScore, match_points
 
 GLIOMA_MPP = 0.33
+RADIUS_UM = 12.0 * GLIOMA_MPP
+"""How far a centre may be off: 12 px of the glioma fields."""
 
 
 @dataclass
@@ -67,7 +70,7 @@ class Figures:
         return abs(self.positive_found - self.positive_true)
 
 
-def glioma_fields(folder: Path) -> list[Field]:
+def glioma_fields(folder: Path, mpp: float = GLIOMA_MPP) -> list[Field]:
     import cv2
 
     truth = json.loads((folder / "points.json").read_text())
@@ -76,7 +79,7 @@ def glioma_fields(folder: Path) -> list[Field]:
         labels = cv2.imread(str(folder / "masks" / name), cv2.IMREAD_UNCHANGED).astype(np.int64)
         xy = np.array([[x, y] for x, y, _ in points])
         positive = np.array([str(kind).lower().startswith("pos") for _, _, kind in points])
-        fields.append(Field(folder / "images" / name, GLIOMA_MPP, xy, positive, labels))
+        fields.append(Field(folder / "images" / name, mpp, xy, positive, labels))
     return fields
 
 
@@ -199,17 +202,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["glioma", "synthetic"])
     parser.add_argument("--data", type=Path, default=default_data() / "glioma_ki67")
+    parser.add_argument("--mpp", type=float, default=GLIOMA_MPP, help="um per pixel of the fields")
     parser.add_argument("--config", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE")
-    parser.add_argument("--at", type=float, metavar="MPP", help="um per pixel of the glioma fields")
+    parser.add_argument(
+        "--at", type=float, metavar="MPP", help="um per pixel to bring the fields to"
+    )
     args = parser.parse_args()
     engine = Engine.start(settings_of(args.config, args.set))
     with tempfile.TemporaryDirectory() as folder:
         if args.what == "glioma":
-            fields, radius_px = glioma_fields(args.data), 12.0
+            fields = glioma_fields(args.data, args.mpp)
+            radius_px = RADIUS_UM / args.mpp
             if args.at:
                 fields = [rescaled(field, args.at, Path(folder)) for field in fields]
-                radius_px *= GLIOMA_MPP / args.at
+                radius_px = RADIUS_UM / args.at
             border_px = radius_px
         else:
             fields = [synthetic_field(Path(folder), number) for number in (100, 400, 1000)]
