@@ -31,7 +31,7 @@ __all__ = [
     "save_model",
 ]
 
-DEFAULT_MODEL = "ihc-nuclei-4"
+DEFAULT_MODEL = "ihc-nuclei-5"
 
 _WEIGHTS_DIR = Path(__file__).parent / "weights"
 _MAX_WEIGHTS_BYTES = 64 * 2**20
