@@ -148,3 +148,18 @@ def test_a_model_that_forgot_what_is_guarded_is_refused():
     assert reasons_against(0.5, known, {**known}, 0.01) == [
         "F1 on held out went from 0.800 to 0.800"
     ]
+
+
+def test_who_stops_it_is_told_that_the_folder_must_be_another(tmp_path, monkeypatch, capsys):
+    from nucliseg_qp.cli import run
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    make_review(tmp_path / "r", {"a": MIXED})
+    monkeypatch.setattr("nucliseg_qp.review.finetune.fine_tune", stop)
+    code = run(["review", "train", str(tmp_path / "r"), "-o", str(tmp_path / "model")])
+    told = capsys.readouterr().err
+    assert code == 130
+    assert "another folder" in told
+    assert "same command" not in told
