@@ -1,4 +1,4 @@
-"""Rectangles in pixels of the full-resolution image, x to the right and y down.
+"""Rectangles and shapes in pixels of the full-resolution image, x to the right and y down.
 
 Coordinates follow QuPath: the corner of the image is (0, 0) and the centre of its first pixel is
 (0.5, 0.5).
@@ -14,8 +14,9 @@ from nucliseg_qp.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from shapely import Geometry
 
-__all__ = ["RAYS", "Region", "Tile"]
+__all__ = ["RAYS", "Region", "Tile", "made_valid"]
 
 RAYS = 16
 """Directions in which a nucleus's reach is told, in equal steps from that of x towards y."""
@@ -129,3 +130,19 @@ class Tile:
 
     core: Region
     crop: Region
+
+
+def made_valid(shape: Geometry) -> Geometry:
+    """Make a shape valid; what is left may be a collection, with lines and points.
+
+    Notes
+    -----
+    GEOS follows the lines of a shape, and fails at a few that cross many times within a hundredth
+    of a pixel; those it builds from their rings.
+    """
+    import shapely
+
+    try:
+        return shapely.make_valid(shape)
+    except shapely.GEOSException:
+        return shapely.make_valid(shape, method="structure", keep_collapsed=False)

@@ -722,6 +722,20 @@ def sound_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
+def test_tiles_too_large_for_any_memory_are_refused_before_openslide_ends_the_process(tmp_path):
+    path = tmp_path / "hurt.svs"
+    image = picture(90, 100)
+    write_svs(path, image, image[::4, ::4].copy())
+    with tifffile.TiffFile(path) as tiff:
+        width = tiff.pages[0].tags["TileWidth"]
+    data = bytearray(path.read_bytes())
+    struct.pack_into(tiff.byteorder + "HI", data, width.offset + 2, 4, 1)
+    struct.pack_into(tiff.byteorder + "I", data, width.offset + 8, 889192704)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"hurt.svs is damaged \(it has tiles of 889192704 x"):
+        open_slide(path, slide_mpp=0.25)
+
+
 @settings(
     max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )

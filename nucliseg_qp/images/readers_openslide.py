@@ -24,6 +24,8 @@ __all__ = ["VendorSlide", "slide_vendor"]
 _BLOCK_PX = 512
 """Side of the blocks in which a level is read whose downsample is not whole."""
 
+_LARGEST_TILE_PX = 1 << 29
+
 _REPAIR = "The file is damaged or incomplete: copy or export it again, with all its parts."
 
 
@@ -76,6 +78,7 @@ class VendorSlide(Slide):
         scanned = _bounds(self._slide.properties) if crop_to_bounds else None
         self._bounds = scanned or Region(0, 0, *self._slide.dimensions)
         try:
+            _check_tiles(path, self._slide.properties, self._slide.level_count)
             check_size(path, self._bounds.width_px, self._bounds.height_px)
         except InputError:
             self._slide.close()
@@ -125,6 +128,15 @@ class VendorSlide(Slide):
     def close(self) -> None:
         """Close the file."""
         self._slide.close()
+
+
+def _check_tiles(path: Path, properties: Mapping[str, str], levels: int) -> None:
+    """Refuse tiles that nobody writes: OpenSlide ends the process where it lacks memory for one."""
+    for level in range(levels):
+        name = f"openslide.level[{level}].tile-"
+        width, height = (int(properties.get(name + side, 0)) for side in ("width", "height"))
+        if width * height > _LARGEST_TILE_PX:
+            raise InputError(f"{path} is damaged (it has tiles of {width} x {height} px)", _REPAIR)
 
 
 def _blocks(region: Region) -> list[Region]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nucliseg_qp.errors import InputError
+from nucliseg_qp.geometry import made_valid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,7 +189,7 @@ def _one_area(path: Path, polygons: list[list[NDArray[np.float64]]]) -> BaseGeom
     _check_crossings(path, polygons)
     shapes = []
     for outer, *holes in polygons:
-        shape = shapely.make_valid(shapely.Polygon(outer, holes))
+        shape = made_valid(shapely.Polygon(outer, holes))
         # make_valid may leave lines where a ring touches itself.
         shapes += [part for part in shapely.get_parts(shape) if part.area > 0]
     flat = shapely.get_parts(shapely.get_parts(shapes))

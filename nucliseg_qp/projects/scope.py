@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 
 from nucliseg_qp.errors import InputError, UsageError
+from nucliseg_qp.geometry import made_valid
 from nucliseg_qp.images.scope import Scope
 from nucliseg_qp.images.tissue import find_tissue
 from nucliseg_qp.qupath.held import Parent
@@ -165,7 +166,7 @@ def _union(geometries: list[dict[str, Any]]) -> BaseGeometry:
     import shapely
     from shapely.geometry import shape
 
-    valid = [shapely.make_valid(shape(geometry)) for geometry in geometries]
+    valid = [made_valid(shape(geometry)) for geometry in geometries]
     pieces = [part for one in valid for part in shapely.get_parts(shapely.get_parts(one))]
     return shapely.union_all([part for part in pieces if part.geom_type == "Polygon"])
 

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 
 from nucliseg_qp.errors import InputError
+from nucliseg_qp.geometry import made_valid
 from nucliseg_qp.nuclei import ID_NAMESPACE, Nuclei
 from nucliseg_qp.outputs import whole_file
 from nucliseg_qp.qupath.rings import GRID_PX, usable_rows
@@ -142,7 +143,7 @@ def _polygons(geometry: Mapping[str, Any]) -> Geometry:
     import shapely
     from shapely.geometry import shape
 
-    valid = shapely.set_precision(shapely.make_valid(shape(dict(geometry))), GRID_PX)
+    valid = shapely.set_precision(made_valid(shape(dict(geometry))), GRID_PX)
     pieces = shapely.get_parts(shapely.get_parts(valid))
     return shapely.union_all([piece for piece in pieces if piece.geom_type == "Polygon"])
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nucliseg_qp.geometry import made_valid
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from shapely import Geometry
@@ -108,7 +110,7 @@ def _mended(ring: NDArray[np.float64]) -> NDArray[np.float64] | None:
 
     if len(ring) < 3 or np.isnan(ring).any():
         return None
-    shape = shapely.make_valid(shapely.Polygon(ring))
+    shape = made_valid(shapely.Polygon(ring))
     for _ in range(_TRIES):
         outline = _largest(shape)
         if outline is None:

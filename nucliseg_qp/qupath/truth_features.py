@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nucliseg_qp.errors import InputError
+from nucliseg_qp.geometry import made_valid
 from nucliseg_qp.quantify.scores import GRADES, last_part
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _add_outlined(found: Sorted, outlines: list[tuple[str | None, list[Polygon]]
 def _add_nucleus(found: Sorted, label: str, polygon: Polygon, before: NDArray[np.float64]) -> None:
     import shapely
 
-    shape = shapely.make_valid(shapely.Polygon(polygon[0]))
+    shape = made_valid(shapely.Polygon(polygon[0]))
     inside = int(shapely.contains_xy(shape, before[:, 0], before[:, 1]).sum())
     if inside:
         what = "several nuclei" if inside > 1 else "a nucleus that is marked already"

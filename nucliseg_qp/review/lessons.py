@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nucliseg_qp.errors import InputError
+from nucliseg_qp.geometry import made_valid
 from nucliseg_qp.qupath.entries import local_path
 from nucliseg_qp.review.verdicts import DELETED
 from nucliseg_qp.training.sources import AnnotatedImage
@@ -115,7 +116,7 @@ def reviewed_area(image: ImageReview) -> BaseGeometry:
     import shapely
     from shapely.geometry import shape
 
-    return shapely.union_all([shapely.make_valid(shape(dict(one))) for one in image.areas])
+    return shapely.union_all([made_valid(shape(dict(one))) for one in image.areas])
 
 
 def _trusted(image: ImageReview) -> tuple[Polygon, ...]:

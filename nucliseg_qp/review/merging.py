@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from nucliseg_qp.geometry import made_valid
 from nucliseg_qp.review.corrections import split_file
 from nucliseg_qp.review.lessons import DISC_UM
 from nucliseg_qp.review.matching import common_images, matched_rows
@@ -117,7 +118,7 @@ def _without(
         return item
     points = shapely.points([(one.x, one.y) for one in conflicts if one.x == one.x])
     discs = shapely.union_all(shapely.buffer(points, DISC_UM / (mpp or 0.5), quad_segs=4))
-    rest = shapely.difference(shapely.make_valid(shape(item["geometry"])), discs)
+    rest = shapely.difference(made_valid(shape(item["geometry"])), discs)
     return {**item, "geometry": mapping(rest)}
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from nucliseg_qp.geometry import made_valid
 from nucliseg_qp.images.resample import read_grid
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _area(image: AnnotatedImage, factor: float) -> Any:  # noqa: ANN401 - shapel
     if image.areas is None:
         return None
     scaled = [[ring / factor for ring in polygon] for polygon in image.areas]
-    shapes = [shapely.make_valid(shapely.Polygon(rings[0], rings[1:])) for rings in scaled]
+    shapes = [made_valid(shapely.Polygon(rings[0], rings[1:])) for rings in scaled]
     return shapely.union_all(shapes)
 
 
