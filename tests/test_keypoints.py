@@ -340,7 +340,7 @@ def swap(path: Path, old: str, new: str) -> None:
         ("threshold = 0.02", "threshold = 2.0", "threshold"),
         ("mpp = 0.6", "mpp = ", "TOML"),
         ("std = [0.25", "std = [0.0", "std"),
-        ('licence = "CC-BY-4.0"', 'license = "CC0"', "license"),
+        ('licence = "unspecified"', 'license = "CC0"', "license"),
     ],
 )
 def test_a_description_that_does_not_fit_is_refused(

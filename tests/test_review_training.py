@@ -157,7 +157,9 @@ def test_who_stops_it_is_told_that_the_folder_must_be_another(tmp_path, monkeypa
         raise KeyboardInterrupt
 
     make_review(tmp_path / "r", {"a": MIXED})
-    monkeypatch.setattr("nucliseg_qp.review.finetune.fine_tune", stop)
+    monkeypatch.setattr("nucliseg_qp.review.finetune.check_enough", lambda _: None)
+    monkeypatch.setattr("nucliseg_qp.review.finetune._tiles", lambda *_: tmp_path)
+    monkeypatch.setattr("nucliseg_qp.review.finetune.train_own", stop)
     code = run(["review", "train", str(tmp_path / "r"), "-o", str(tmp_path / "model")])
     told = capsys.readouterr().err
     assert code == 130

@@ -20,7 +20,7 @@ from train_samples import Notes, session, tiny, write_data
 
 from nucliseg_qp.cli import run
 from nucliseg_qp.errors import CalibrationError, UsageError
-from nucliseg_qp.keypoints.model import ModelInfo, load_model
+from nucliseg_qp.keypoints.model import DEFAULT_MODEL, ModelInfo, load_model
 from nucliseg_qp.training import session as sessions
 from nucliseg_qp.training import validate
 from nucliseg_qp.training.canvases import Canvas
@@ -165,7 +165,7 @@ def short(monkeypatch):
         ({"seed": 1}, "--seed 0, not 1"),
         ({"mpp": 0.6}, "--mpp 0.55, not 0.6"),
         ({"width": 16}, "--width 8, not 16"),
-        ({"start": "default", "width": None}, "--start scratch, not ihc-nuclei-4"),
+        ({"start": "default", "width": None}, f"--start scratch, not {DEFAULT_MODEL}"),
         ({"data": ()}, "data of sha256"),
     ],
 )
@@ -364,4 +364,4 @@ def test_a_search_writes_nothing_where_somebody_happens_to_be(data: Path, tmp_pa
 def test_nobody_is_given_a_licence_that_nobody_chose(data: Path, tmp_path: Path):
     like = OwnTraining(data=(data,), out=tmp_path)
     assert fit_settings(replace(like, start="scratch")).licence == "unspecified"
-    assert "ihc-nuclei-4 (CC-BY-4.0)" in fit_settings(like).licence
+    assert f"{DEFAULT_MODEL} (CC-BY-4.0)" in fit_settings(like).licence

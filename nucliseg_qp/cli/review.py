@@ -205,12 +205,8 @@ def train(
     from nucliseg_qp.review.finetune import fine_tune, refuse_worse
     from nucliseg_qp.review.folder import read_review
 
-    try:
-        with TrainView() as watcher:
-            found = fine_tune([read_review(one) for one in reviews], how, watcher)
-    except KeyboardInterrupt:
-        again = f"No model was made. Give another folder, or remove {how.out}, and start again."
-        raise KeyboardInterrupt(again) from None
+    with TrainView() as watcher:
+        found = fine_tune([read_review(one) for one in reviews], how, watcher)
     table = show_review.tuned_table(found)
     if found.model is None and not as_json:
         show.result(table)

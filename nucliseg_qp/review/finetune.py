@@ -79,7 +79,7 @@ def fine_tune(
     guards = [painted(how.seed), *(read_coco(path, "validation") for path in how.guard)]
     tests = {path.name: read_coco(path, "test") for path in how.guard}
     folder = _tiles(reviews, how, start.info.mpp)
-    trained = load_model(train_own(_training(how, folder), watcher))
+    trained = load_model(_trained(how, folder, watcher))
     choice = choose(start, trained, read_coco(folder, "validation"), [g for g in guards if g])
     result = FineTuned(None, choice.share)
     tests = {OWN_IMAGES: read_coco(folder, "test"), PAINTED_FIELDS: painted(how.seed + 1), **tests}
@@ -109,6 +109,14 @@ def _tiles(reviews: Sequence[Review], how: FineTuning, mpp: float) -> Path:
             "Review more images, with nuclei in each.",
         )
     return settings.out
+
+
+def _trained(how: FineTuning, folder: Path, watcher: Watcher | None) -> Path:
+    try:
+        return train_own(_training(how, folder), watcher)
+    except KeyboardInterrupt:
+        # The same command would be refused: this one goes on with nothing.
+        raise KeyboardInterrupt(f"Give another folder, or remove {how.out} first.") from None
 
 
 def _training(how: FineTuning, folder: Path) -> OwnTraining:
