@@ -37,7 +37,7 @@ def train(
     `pictures/` (true beside predicted heatmaps of validation tiles) and `checkpoints/`. F1 while it
     trains leaves out a strip of 3.6 um along the edges of the validation tiles; with fewer than 50
     nuclei in these, it is the mean of theirs and of painted fields. The table at the end counts
-    whole tiles, as `evaluate` does, each model at the threshold that suits it best there, and says
+    as `evaluate` does, each model at the threshold that suits it best there, and says
     whether the new one is better by 0.02 or more than its start (from scratch: than the shipped
     model). A folder that holds a training is refused without --resume.
 
